@@ -1,0 +1,1 @@
+"""YAML presets, one per published method, and `default`."""

@@ -1,0 +1,45 @@
+"""What every model family answers to. Protocols: a family's file needs to import nothing but the core types.
+
+A family's file `models/FAMILY.py` (FAMILY = the `model_type` of the checkpoint's config.json) defines
+`load(checkpoint, ...) -> VideoModel`; a family whose tokens a language model reads also defines `load_llm` and `prepare`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from torch import Tensor
+
+from .types import TokenGrid
+
+
+class VideoModel(Protocol):
+    """Turns frames into the visual tokens that one model's language part would read."""
+
+    @property
+    def family(self) -> str:
+        """The name of the family's file."""
+
+    @property
+    def provides(self) -> frozenset[str]:
+        """What `encode` adds to the tokens: any of `attention`, `frame_vectors`."""
+
+    @property
+    def temporal_patch(self) -> int:
+        """Frames that make one time step; an odd tail is padded as the model's own processor does."""
+
+    def frame_size(self, frames: int, height: int, width: int) -> tuple[int, int]:
+        """(h, w) in pixels at which a whole clip of `frames` pictures of (height, width) enters the model."""
+
+    def resize(self, frames: Tensor, size: tuple[int, int]) -> Tensor:
+        """uint8 (T,H,W,3) -> uint8 (T,h,w,3), frame by frame independent, as the model's own processor does."""
+
+    def preprocess(self, frames: Tensor, size: tuple[int, int] | None = None) -> Mapping[str, Tensor]:
+        """uint8 (T,H,W,3) -> what the vision tower takes, named as the real processor names it."""
+
+    def encode(self, frames: Tensor, pts_s: Tensor, size: tuple[int, int] | None = None) -> TokenGrid:
+        """uint8 (T,H,W,3), float64 (T,) -> tokens; `size` None: resolved from these frames alone."""
+
+    def setup(self, device: str) -> None:
+        """Load weights onto `device`; called once, on the worker that encodes."""

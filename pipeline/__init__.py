@@ -1,0 +1,1 @@
+"""Configuration, assembly, runners and the command line."""

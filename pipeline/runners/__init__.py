@@ -1,0 +1,1 @@
+"""Runners drive stages; they know nothing of video."""

@@ -1,0 +1,1 @@
+"""Mergers: one method, one file, file name = method name."""

@@ -1,0 +1,1 @@
+"""Segmenters: one method, one file, file name = method name."""
