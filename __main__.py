@@ -1,0 +1,6 @@
+"""`python -m vidcomp` is `vidcomp`."""
+
+from .pipeline.cli import main
+
+if __name__ == "__main__":
+    main()
