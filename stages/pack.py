@@ -1,0 +1,69 @@
+"""One closed chunk as tensors of the whole video: steps and rows counted from the video's start, not the chunk's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from ..models.types import Frames, TokenGrid
+from .record import EXTRA, source
+from .reduction import Reduction
+from .safefile import Header, Source
+from .store import CARRY
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a video's spool has come: chunks seen, grid steps and rows written, and what the next chunk needs."""
+
+    chunks: int = 0
+    steps: int = 0
+    rows: int = 0
+    carry: Tensor | None = None
+
+
+def pack(
+    frames: Frames, grid: TokenGrid, reduction: Reduction, carry: Tensor | None, before: Progress
+) -> dict[str, Source]:
+    """A part's tensors, named as in the record; `before` is what the chunks before it came to."""
+    kept = reduction.compress(grid)
+    step = torch.tensor([before.steps, 0, 0], dtype=torch.int32)
+    owner = reduction.owner.cpu()
+    tensors = {
+        "tokens": kept.tokens,
+        "positions": kept.positions + step,
+        "boxes": kept.boxes + step.repeat_interleave(2),
+        "sizes": kept.sizes,
+        "pts_s": kept.pts_s,
+        "owner": torch.where(owner >= 0, owner + before.rows, -1),
+        "grid_pts_s": grid.pts_s,
+        "frame_pts_s": frames.pts_s,
+        "frame_index": frames.index,
+    }
+    optional = {"frame_vectors": grid.frame_vectors, CARRY: carry}
+    tensors |= {name: value for name, value in optional.items() if value is not None}
+    tensors |= {EXTRA + name: value for name, value in kept.extra.items()}
+    return {name: source(value) for name, value in tensors.items()}
+
+
+def progress_after(parts: list[Header]) -> Progress:
+    """Where the next chunk of a spool goes on."""
+    if not parts:
+        return Progress()
+    last = parts[-1]
+    return Progress(
+        chunks=int(last.meta["chunk"]) + 1,
+        steps=sum(p.entries["grid_pts_s"].shape[0] for p in parts),
+        rows=sum(p.entries["tokens"].shape[0] for p in parts),
+        carry=read_tensor(last, CARRY) if CARRY in last.entries else None,
+    )
+
+
+def read_tensor(header: Header, name: str) -> Tensor:
+    """One tensor of a checked file."""
+    with safe_open(header.path, framework="pt") as f:
+        value: Tensor = f.get_tensor(name)
+    return value

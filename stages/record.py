@@ -1,0 +1,140 @@
+"""The record: one video, compressed, as a value in memory and as one safe file.
+
+`VideoRecord` stands here rather than in `models/types.py` because it knows how to be a file; models see it through
+the `KeptVideo` protocol.
+
+Legend: K kept tokens, N source tokens, T grid steps, F sampled frames, D channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from ..models.types import Shaped, law
+from .safefile import DamagedFileError, Header, Source, check_tensors, read_header, write, write_atomically
+from .schema import SCHEMA
+
+DTYPE_NAMES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+ROWS = ("tokens", "positions", "boxes", "sizes", "pts_s")  # (K, ...)
+EXTRA = "extra."  # prefix of the extra rows' names in a file
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class VideoRecord(Shaped):
+    """Everything a consumer needs later (`tokens` ... `pts_s` as in `CompressedTokens`, over the whole video).
+
+    `owner` int32 (N,): the row each source token went to, -1 = dropped. `grid_pts_s` float64 (T,) and, where the model
+    gives them, `frame_vectors` (T,G), one per grid step. `frame_pts_s` float64 (F,) and `frame_index` int64 (F,): the
+    sampled frames' true times and presentation numbers. `meta`: model, method, recipe, source, budget (JSON-able).
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    boxes: Tensor
+    sizes: Tensor
+    pts_s: Tensor
+    owner: Tensor
+    grid_pts_s: Tensor
+    frame_pts_s: Tensor
+    frame_index: Tensor
+    meta: Mapping[str, Any] = field(repr=False)
+    frame_vectors: Tensor | None = None
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        k, (t, h, w) = self.tokens.shape[0], self.grid
+        law(self.tokens.ndim == 2, f"tokens must be (K,D), got {tuple(self.tokens.shape)}")
+        wanted = {
+            "positions": (k, 3),
+            "boxes": (k, 6),
+            "sizes": (k,),
+            "pts_s": (k,),
+            "owner": (t * h * w,),
+            "grid_pts_s": (t,),
+            "frame_pts_s": tuple(self.frame_index.shape),
+        }
+        for name, shape in wanted.items():
+            got = tuple(getattr(self, name).shape)
+            law(got == shape, f"{name} must be {shape}, got {got}")
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """(T, H, W) of the whole video's token grid."""
+        t, h, w = self.meta["grid"]
+        return t, h, w
+
+    @property
+    def audio(self) -> None:
+        """Kept audio tokens; None: no model of this version encodes audio."""
+        return None
+
+    def __len__(self) -> int:
+        return self.tokens.shape[0]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor by its name in a file."""
+        plain = (*ROWS, "owner", "grid_pts_s", "frame_pts_s", "frame_index")
+        out = {name: getattr(self, name) for name in plain}
+        if self.frame_vectors is not None:
+            out["frame_vectors"] = self.frame_vectors
+        return out | {EXTRA + name: value for name, value in self.extra.items()}
+
+    def save(self, path: str | Path) -> None:
+        """Write one safetensors file, atomically; equal records give equal bytes."""
+        sources = {name: source(value) for name, value in self.tensors().items()}
+        meta = {k: v for k, v in self.meta.items() if k not in ("tensors", "header_digest")}
+        write_atomically(Path(path), lambda out: write(out, sources, meta))
+
+
+def source(value: Tensor) -> Source:
+    """A tensor in memory as something to be written."""
+    flat = value.detach().contiguous().cpu().reshape(-1)
+    data = memoryview(flat.view(torch.uint8).numpy().data) if len(flat) else memoryview(b"")
+    return Source(DTYPE_NAMES[value.dtype], tuple(value.shape), lambda: [data])
+
+
+def load(path: str | Path, *, verify: bool = True) -> VideoRecord:
+    """A record from its file, memory-mapped; nothing in it is executed.
+
+    `verify` re-hashes every tensor (about 1 GB/s); without it the header's own checks still run (schema, shapes,
+    offsets, the header's digest).
+
+    Raises:
+        FileNotFoundError: no such file.
+        DamagedFileError: not a record of this schema, or torn, or altered.
+    """
+    header = read_header(Path(path))
+    check_schema(header)
+    if verify:
+        check_tensors(header)
+    with safe_open(path, framework="pt") as f:
+        held = {name: f.get_tensor(name) for name in header.entries}
+    extra = {n.removeprefix(EXTRA): held.pop(n) for n in list(held) if n.startswith(EXTRA)}
+    try:
+        return VideoRecord(meta=header.meta, extra=extra, **held)
+    except (TypeError, ValueError, KeyError) as e:
+        raise DamagedFileError(f"{path}: its tensors do not make a record ({e}): encode the video again") from None
+
+
+def check_schema(header: Header) -> None:
+    """Refuse a file of another schema, naming both."""
+    found = header.meta.get("schema")
+    if found != SCHEMA:
+        raise DamagedFileError(f"{header.path}: schema {found}, this vidcomp reads {SCHEMA}: encode the video again")
