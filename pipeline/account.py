@@ -1,0 +1,55 @@
+"""What a record says of itself beyond its tensors. Nothing here depends on when, where or how fast it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..stages.decode import Outcome
+from ..stages.methods import Method
+from ..stages.safefile import Header
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What all parts of a video come to: grid steps, the grid's rows and columns, kept rows, frames."""
+
+    steps: int
+    grid_hw: tuple[int, int]
+    rows: int
+    frames: int
+
+    @property
+    def tokens_in(self) -> int:
+        """N of the whole video."""
+        return self.steps * self.grid_hw[0] * self.grid_hw[1]
+
+
+def tally_of(parts: list[Header]) -> Tally:
+    """Counted from the parts' shapes, so a resumed run says the same as an uninterrupted one."""
+    steps, rows, frames = (
+        sum(p.entries[name].shape[0] for p in parts) for name in ("grid_pts_s", "tokens", "frame_index")
+    )
+    _, h, w = parts[0].meta["grid"]
+    return Tally(steps, (h, w), rows, frames)
+
+
+def coverage(outcome: Outcome, sampled: int, tally: Tally) -> dict[str, Any]:
+    """`partial` where the container promised more than could be read, or a sampled frame is missing."""
+    missing = sampled - tally.frames
+    return {
+        "status": "partial" if missing or outcome.status == "partial" else "ok",
+        "decoded": {"declared": outcome.declared, "decoded": outcome.decoded, "missing": missing},
+    }
+
+
+def budget_account(asked: Mapping[str, float], method: Method, fps: float, frames: int, tally: Tally) -> dict[str, Any]:
+    """`budget`: what was asked, what that is in tokens of this video (None: the method decides), what was kept."""
+    retain = getattr(method.merger, "retain", None)
+    nominal: float | None = None if retain is None else retain * tally.tokens_in
+    if "tokens" in asked:
+        nominal = asked["tokens"]
+    elif "tokens_per_second" in asked:
+        nominal = asked["tokens_per_second"] * frames / fps
+    return {"budget": {"asked": dict(asked), "nominal": nominal, "kept": tally.rows}}

@@ -1,0 +1,145 @@
+"""The Python surface: `encode`, `reduce`, `methods`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..models.types import TokenGrid
+from ..stages.methods import assemble
+from ..stages.record import VideoRecord, load
+from ..stages.reduction import Reduction
+from .job import Job
+from .overrides import overrides
+from .presets import build_recipe, method_names, method_tree
+
+
+def encode(
+    source: str | Path,
+    *,
+    model: str | None = None,
+    method: str | None = None,
+    retain: float | None = None,
+    tokens: int | None = None,
+    tokens_per_second: float | None = None,
+    fps: float | None = None,
+    config: str | Mapping[str, Any] | None = None,
+    settings: Iterable[str | Mapping[str, Any]] = (),
+    out: str | Path = "vidcomp-out",
+    force: bool = False,
+) -> VideoRecord:
+    """The record of one video file, encoded or taken from the cache `out`.
+
+    `model`: a hub id, a checkpoint's folder or `dct`; `method`: a name of `methods()`; at most one of `retain` (the
+    paper's own parameter), `tokens` and `tokens_per_second` (exact); `config`: a preset's name, a YAML file or a tree;
+    `settings`: as `--set`, e.g. `["merger.beta=0.5"]`.
+
+    Raises:
+        ConfigError, UnknownMethodError: a setting that cannot be used.
+        SourceError: the video cannot be encoded; `.reason` is its class.
+    """
+    recipe = build_recipe(
+        config,
+        method=method,
+        settings=settings,
+        over=overrides(model, retain, tokens, tokens_per_second, fps),
+    )
+    job = Job(recipe, Path(out))
+    before = torch.get_num_threads()
+    torch.set_num_threads(recipe.compute.threads)
+    try:
+        result = job.run(Path(source), force=force)
+    finally:
+        torch.set_num_threads(before)
+        job.close()
+    if result.error is not None:
+        raise result.error
+    assert result.header is not None
+    return load(result.header.path)
+
+
+def reduce(
+    features: Tensor,
+    method: str,
+    *,
+    retain: float | None = None,
+    attention: Tensor | None = None,
+    frame_vectors: Tensor | None = None,
+    grid: tuple[int, int] | None = None,
+    **hyper: Any,
+) -> Reduction:
+    """A method's decision over one set of features, without video or files.
+
+    `features` (T,H,W,D), or (T,N,D) with `grid=(H,W)` (without it H=1, W=N, and methods that need the picture's shape
+    refuse); `attention` (T,N) and `frame_vectors` (T,G) where the method needs them (without: the preset's stand-ins).
+    Flat hyper-parameters go to every part that has that field; the rest are the paper's defaults.
+
+    Raises:
+        UnknownMethodError, ConfigError, ValueError: one line each.
+    """
+    tree = method_tree(method)
+    known = {} if retain is None else {"retain": retain}
+    built = assemble(
+        method,
+        segmenter=split(tree["segmenter"]),
+        merger=split(tree["merger"]),
+        stand_ins=tree.get("stand_ins", {}),
+        hyper={**known, **hyper},
+    )
+    tokens = as_grid(features, grid, attention, frame_vectors)
+    if "grid" in built.needs and features.ndim == 3 and grid is None:
+        raise ValueError(f"{method} needs the picture's shape: give features (T,H,W,D) or grid=(H,W)")
+    return built.decide(tokens)[0]
+
+
+def split(part: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """A part's tree as (name, hyper-parameters)."""
+    return part["name"], {k: v for k, v in part.items() if k != "name"}
+
+
+def as_grid(
+    features: Tensor, grid: tuple[int, int] | None, attention: Tensor | None, frame_vectors: Tensor | None
+) -> TokenGrid:
+    """Features and their companions as a `TokenGrid`; times are step numbers."""
+    if features.ndim not in (3, 4):
+        raise ValueError(f"features must be (T,H,W,D) or (T,N,D), got {tuple(features.shape)}")
+    t, d = features.shape[0], features.shape[-1]
+    h, w = features.shape[1:3] if features.ndim == 4 else grid or (1, features.shape[1])
+    if features.ndim == 3 and h * w != features.shape[1]:
+        raise ValueError(f"grid {grid} has {h * w} places, features have {features.shape[1]} tokens a frame")
+    return TokenGrid(
+        features.reshape(t, h, w, d),
+        torch.arange(t, dtype=torch.float64),
+        attention=None if attention is None else attention.reshape(t, h, w),
+        frame_vectors=frame_vectors,
+    )
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """One row of `methods()`: what it needs besides features, whether its defaults are causal, and where it is from."""
+
+    name: str
+    kind: str
+    needs: tuple[str, ...]
+    causal: bool
+    paper: str
+    summary: str
+
+
+def methods() -> dict[str, MethodInfo]:
+    """Every method by name."""
+    return {name: method_info(name) for name in method_names()}
+
+
+def method_info(name: str) -> MethodInfo:
+    """What one preset is made of."""
+    tree = method_tree(name)
+    built = assemble(name, segmenter=split(tree["segmenter"]), merger=split(tree["merger"]), stand_ins={}, hyper={})
+    summary = (type(built.merger).__doc__ or "").strip().splitlines()[0]
+    return MethodInfo(name, built.kind, tuple(sorted(built.needs)), built.causal, built.paper, summary)

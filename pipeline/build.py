@@ -1,0 +1,72 @@
+"""From a recipe to working parts: the model and the method. Imported on a cache miss only, as it is heavy."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import torch
+
+from ..models.base import VideoModel
+from ..models.load import load_model
+from ..stages.methods import Method, assemble
+from ..stages.standins import STAND_INS
+from .config import Recipe
+from .presets import ConfigError
+
+
+def build_model(recipe: Recipe) -> VideoModel:
+    """The encoder, with its weights on the recipe's device."""
+    m = recipe.model
+    return load_model(m.id, revision=m.revision, dtype=m.dtype, device=device(recipe), settings=m.settings)
+
+
+def device(recipe: Recipe) -> str:
+    """`auto` is a GPU where there is one; a named device that is not there is an error."""
+    if recipe.compute.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=recipe.compute.device)
+    except (RuntimeError, AssertionError) as e:
+        raise ConfigError(f"compute.device {recipe.compute.device!r}: {str(e).splitlines()[0]}") from None
+    return recipe.compute.device
+
+
+def build_method(recipe: Recipe) -> Method:
+    """Segmenter + merger with every hyper-parameter resolved; a bad one is a `ConfigError`."""
+    hyper = {} if recipe.budget.retain is None else {"retain": recipe.budget.retain}
+    try:
+        return assemble(
+            recipe.method,
+            segmenter=(recipe.segmenter.name, recipe.segmenter.hyper),
+            merger=(recipe.merger.name, recipe.merger.hyper),
+            stand_ins=recipe.stand_ins,
+            hyper=hyper,
+        )
+    except (TypeError, ValueError) as e:
+        raise ConfigError(str(e)) from None
+
+
+def check_needs(method: Method, model: VideoModel) -> None:
+    """Refuse, before anything is decoded, a method that needs what neither the model nor a stand-in gives."""
+    for need in sorted(method.needs - model.provides - set(method.stand_ins) - {"grid"}):
+        raise ConfigError(
+            f"method {method.name!r} needs {need}, which model {model.family!r} does not give: "
+            f"take another method or model, or name a stand-in (--set stand_ins.{need}=NAME; there are: "
+            f"{', '.join(STAND_INS.get(need, ())) or 'none'})"
+        )
+
+
+def describe(method: Method) -> dict[str, Any]:
+    """The method with all its hyper-parameters, for the record."""
+
+    def part(p: Any) -> dict[str, Any]:
+        return {"name": p.name(), **{f.name: getattr(p, f.name) for f in fields(p) if f.init}}
+
+    return {
+        "name": method.name,
+        "segmenter": part(method.segmenter),
+        "merger": part(method.merger),
+        "stand_ins": dict(method.stand_ins),
+        "causal": method.causal,
+    }

@@ -1,0 +1,76 @@
+"""The commands, and how every one of them ends: exit codes 0, 1, 2, 130, 143, and one line for whatever went wrong."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+from typing import Any
+
+import typer
+
+from ...stages.failure import SourceError
+from ...stages.safefile import DamagedFileError
+from ..corpus import SourceListError
+from ..presets import CONFIG_ERRORS
+from . import ask, encode, inspect, methods, verify
+from .screen import complain
+
+USAGE, INPUT_FAILED, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+
+app = typer.Typer(
+    name="vidcomp",
+    help="Compress a video's visual tokens once, ask a video LLM many times.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for command in (encode, ask, inspect, verify, methods):
+    app.command(name=command.__name__.rpartition(".")[2])(command.command)
+
+
+@app.callback()
+def root() -> None:
+    """Compress a video's visual tokens once, ask a video LLM many times."""
+
+
+class Terminated(BaseException):
+    """SIGTERM, raised in the main thread so that every `finally` runs."""
+
+
+def run(arguments: list[str]) -> int:
+    """The exit code of `vidcomp ARGUMENTS`."""
+    previous = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        complain("interrupted: nothing is torn; the same command goes on where it stopped")
+        return INTERRUPTED
+    except Terminated:
+        return TERMINATED
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        code = app(arguments, prog_name="vidcomp", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except typer.TyperException as e:
+        complain(" ".join(e.format_message().split()) or "give a command; see vidcomp --help")
+        return USAGE
+    except typer.Exit as e:
+        return e.exit_code
+    except typer.Abort:
+        return INTERRUPTED
+    except (*CONFIG_ERRORS, SourceListError) as e:
+        complain(str(e))
+        return USAGE
+    except (SourceError, DamagedFileError) as e:
+        complain(str(e))
+        return INPUT_FAILED
+    except BrokenPipeError:
+        return INTERRUPTED
+
+
+def _terminate(signum: int, frame: FrameType | None) -> Any:
+    raise Terminated

@@ -1,0 +1,25 @@
+"""`vidcomp methods`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from .screen import print_json
+
+
+def command(json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False) -> int:
+    """List the methods: what each needs, whether it is causal, and the paper it follows."""
+    from ..api import methods
+
+    found = methods()
+    if json:
+        print_json({"methods": [asdict(m) for m in found.values()]})
+        return 0
+    width = max(len(name) for name in found)
+    for m in found.values():
+        needs = f" [needs {', '.join(m.needs)}]" if m.needs else ""
+        print(f"{m.name:<{width}}  {m.summary}{needs} ({m.paper})")
+    return 0

@@ -1,0 +1,133 @@
+"""One video through the stages: decode -> fit -> embed -> segment and merge -> store, chunk by chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ..models.base import VideoModel
+from ..models.types import Frames
+from ..stages.budget import ChunkBudget
+from ..stages.decode import Decoder, Source
+from ..stages.failure import SourceError
+from ..stages.fit import chunks
+from ..stages.methods import Method
+from ..stages.overlap import prefetch
+from ..stages.pack import Progress, pack, progress_after
+from ..stages.safefile import Header
+from ..stages.sample import plan_fps
+from ..stages.schema import SCHEMA
+from ..stages.store import Spool
+from .account import budget_account, coverage, tally_of
+from .build import build_method, build_model, check_needs, describe
+from .clock import Clock, Watch
+from .config import Recipe
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is known of one video before a frame is encoded: which frames, at what size, in which chunks."""
+
+    index: np.ndarray  # int64 (F,): presentation numbers of the sampled frames
+    size: tuple[int, int]  # (h, w) pixels at which they enter the model
+    chunk_frames: int
+
+
+class VideoEncoder:
+    """A recipe made ready: model, method and decoder are built once and used for many videos."""
+
+    def __init__(self, recipe: Recipe, identity: Mapping[str, Any]) -> None:
+        self.recipe = recipe
+        self.identity = dict(identity)
+        self.method: Method = build_method(recipe)
+        self.model: VideoModel = build_model(recipe)
+        self.decoder = Decoder(threads=recipe.decode.threads, deadline_s=recipe.decode.deadline_s)
+        check_needs(self.method, self.model)
+
+    def close(self) -> None:
+        """End the decode child."""
+        self.decoder.close()
+
+    def encode(self, path: Path, spool: Spool, about: dict[str, Any], clock: Clock, watch: Watch) -> Header:
+        """Encode one file into its spool and finish it; goes on behind the parts that an interrupted run left.
+
+        `about` (key, content digest, recipe) enters the record's metadata as it is.
+
+        Raises:
+            SourceError: the source failed as a whole.
+        """
+        with clock.stage("decode"):
+            source = self.decoder.open(path)
+        plan = self.plan(source)
+        parts = spool.finished()
+        for part in self._chunks(source, plan, progress_after(parts), clock, watch):
+            with clock.stage("store"):
+                parts.append(spool.add(len(parts), *part))
+        if not parts:
+            raise SourceError("corrupt", "none of its frames can be decoded", "repair or replace the file")
+        with clock.stage("store"):
+            return spool.finish(parts, self._account(source, plan, parts) | about)
+
+    def plan(self, source: Source) -> Plan:
+        """Which frames, at what size: resolved once from all pts, for all chunks."""
+        index = plan_fps(source.pts_s, source.end_s, self.recipe.sample.fps)
+        size = self.model.frame_size(len(index), source.info.height, source.info.width)
+        patch = self.model.temporal_patch
+        return Plan(index, size, -(-self.recipe.chunk_frames // patch) * patch)
+
+    def _chunks(
+        self, source: Source, plan: Plan, at: Progress, clock: Clock, watch: Watch
+    ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        """(tensors, metadata) of each further part."""
+        budget = ChunkBudget(self.recipe.budget.asked, len(plan.index), self.recipe.sample.fps)
+        ready = self._frames(source, plan, at.chunks, clock, watch)
+        for number, frames in prefetch(ready, cancel=self.decoder.cancel):
+            first, end = number * plan.chunk_frames, min((number + 1) * plan.chunk_frames, len(plan.index))
+            with clock.stage("embed"):
+                grid = self.model.encode(frames.data, frames.pts_s, plan.size)
+            watch("embed", end, len(plan.index))
+            with clock.stage("reduce"):
+                reduction, carry = self.method.decide(grid, at.carry, budget.of(first, end))
+                tensors = pack(frames, grid, reduction, carry, at)
+            watch("reduce", end, len(plan.index))
+            at = Progress(number + 1, at.steps + grid.shape[0], at.rows + len(reduction), carry)
+            yield tensors, {"chunk": number, "grid": grid.shape}
+
+    def _frames(
+        self, source: Source, plan: Plan, chunk: int, clock: Clock, watch: Watch
+    ) -> Generator[tuple[int, Frames], None, None]:
+        """Model-size chunks from number `chunk` on, decoded and resized (in the prefetch thread)."""
+        skipped = chunk * plan.chunk_frames
+
+        def resize(data: Tensor) -> Tensor:
+            return self.model.resize(data, plan.size)
+
+        batches = source.frames(plan.index[skipped:])
+        made = chunks(batches, plan.index, plan.chunk_frames, resize)
+        for number, frames in clock.timed("decode", made):
+            watch("decode", min((number + 1) * plan.chunk_frames, len(plan.index)), len(plan.index))
+            yield number, frames
+
+    def _account(self, source: Source, plan: Plan, parts: list[Header]) -> dict[str, Any]:
+        """What the record says of itself; see `account.py`."""
+        tally = tally_of(parts)
+        return {
+            **coverage(source.outcome, len(plan.index), tally),
+            **budget_account(self.recipe.budget.asked, self.method, self.recipe.sample.fps, len(plan.index), tally),
+            "schema": SCHEMA,
+            "source": source.info.to_json(),
+            "model": self.identity,
+            "method": describe(self.method),
+            "grid": [tally.steps, *tally.grid_hw],
+            "frames": tally.frames,
+            "fps": self.recipe.sample.fps,
+            "temporal_patch": self.model.temporal_patch,
+            "seconds_per_step": self.model.temporal_patch / self.recipe.sample.fps,
+            "frame_size": list(plan.size),
+            "chunk_frames": plan.chunk_frames,
+        }

@@ -1,0 +1,151 @@
+"""From presets, files and `--set a.b=c` to one `Recipe`. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from ..models.families import UnknownModelError
+from ..models.jsonfile import CheckpointError
+from ..stages.listing import UnknownMethodError, names
+from .config import Recipe
+
+Tree = dict[str, Any]
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message is one line: what, why, what to do."""
+
+
+CONFIG_ERRORS = (
+    ConfigError,
+    UnknownMethodError,
+    UnknownModelError,
+    CheckpointError,
+)  # the whole run's, not one input's
+
+
+def preset_names() -> list[str]:
+    """The YAML files of `configs/`."""
+    found = (p.name for p in resources.files("vidcomp.configs").iterdir())
+    return sorted(n.removesuffix(".yaml") for n in found if n.endswith(".yaml"))
+
+
+def method_names() -> list[str]:
+    """Everything that `--method` takes: presets of methods, and mergers (alone: with the `uniform` segmenter)."""
+    return sorted({n for n in preset_names() if "merger" in preset(n)} | set(names("merger")))
+
+
+def preset(name: str) -> Tree:
+    """A shipped preset's tree."""
+    return parse((resources.files("vidcomp.configs") / f"{name}.yaml").read_text(encoding="utf-8"), f"{name}.yaml")
+
+
+def method_tree(name: str) -> Tree:
+    """The preset of a method; a merger alone is a preset with the `uniform` segmenter."""
+    if name not in method_names():
+        raise UnknownMethodError(f"no method {name!r}; there are: {', '.join(method_names())}")
+    if name in preset_names():
+        return {"method": name, **preset(name)}
+    return {"method": name, "segmenter": {"name": "uniform"}, "merger": {"name": name}}
+
+
+def parse(text: str, name: str) -> Tree:
+    """A YAML mapping, or `ConfigError`."""
+    try:
+        tree = yaml.safe_load(text) or {}
+    except (yaml.YAMLError, RecursionError) as e:
+        raise ConfigError(f"{name}: not valid YAML: {' '.join(str(e).split())}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{name}: must be a mapping of settings, got {type(tree).__name__}")
+    return tree
+
+
+def read_config(name: str) -> Tree:
+    """`--config`: a shipped preset's name or a YAML file."""
+    if name in preset_names():
+        return {"method": name, **preset(name)} if "merger" in preset(name) else preset(name)
+    path = Path(name)
+    if not path.is_file():
+        raise ConfigError(f"no config {name!r}: neither a file nor one of {', '.join(preset_names())}")
+    return parse(path.read_text(encoding="utf-8", errors="replace"), name)
+
+
+def parse_setting(text: str) -> Tree:
+    """`a.b=c` -> {"a": {"b": c}}, the value read as YAML."""
+    path, equals, value = text.partition("=")
+    if not equals or not all(path.split(".")):
+        raise ConfigError(f"--set {text!r}: write it as key.subkey=value")
+    leaf: Any = parse_value(value, text)
+    for key in reversed(path.split(".")):
+        leaf = {key: leaf}
+    return dict(leaf)
+
+
+def parse_value(value: str, text: str) -> Any:
+    """One YAML scalar or collection."""
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {text!r}: the value is not valid YAML") from None
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> Tree:
+    """`above` laid over `below`, key by key; a part under another name starts afresh, as its hyper-parameters are its own."""
+    out = dict(below)
+    for key, value in above.items():
+        old = out.get(key)
+        nested = isinstance(old, dict) and isinstance(value, dict)
+        same = nested and value.get("name", old.get("name")) == old.get("name")
+        out[key] = merge(old, value) if same else value
+    return out
+
+
+def build_recipe(
+    config: str | Mapping[str, Any] | None = None,
+    *,
+    method: str | None = None,
+    settings: Iterable[str | Mapping[str, Any]] = (),
+    over: Mapping[str, Any] | None = None,
+) -> Recipe:
+    """`default.yaml`, then the method's preset, then `config`, then `over` (flags), then `settings` (`--set`).
+
+    Raises:
+        ConfigError, UnknownMethodError: one line each.
+    """
+    given = dict(config) if isinstance(config, Mapping) else read_config(config) if config else {}
+    default = preset("default")
+    chosen = method or given.get("method") or default["method"]
+    tree = merge(merge(default, method_tree(chosen)), {k: v for k, v in given.items() if k != "method"})
+    tree = merge(tree, over or {})
+    for setting in settings:
+        tree = merge(tree, parse_setting(setting) if isinstance(setting, str) else setting)
+    return validate(tree)
+
+
+def validate(tree: Mapping[str, Any]) -> Recipe:
+    """A tree as a `Recipe`; every complaint in one line, parts checked against the folders."""
+    try:
+        recipe = Recipe.model_validate(tree)
+    except ValidationError as e:
+        raise ConfigError("; ".join(complaint(err) for err in e.errors())) from None
+    for kind, name in (("segmenter", recipe.segmenter.name), ("merger", recipe.merger.name)):
+        known = names("segmenter" if kind == "segmenter" else "merger")
+        if name not in known:
+            raise UnknownMethodError(f"no {kind} {name!r}; there are: {', '.join(known)}")
+    return recipe
+
+
+def complaint(error: Any) -> str:
+    """pydantic's error as `where: what (got value)`."""
+    where = ".".join(str(p) for p in error["loc"]) or "settings"
+    if error["type"] == "extra_forbidden":
+        return f"{where}: no such setting"
+    message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    shown = "" if isinstance(error["input"], dict) else f", got {error['input']!r}"
+    return f"{where}: {message}{shown}"
