@@ -1,7 +1,17 @@
 """What every model family answers to. Protocols: a family's file needs to import nothing but the core types.
 
-A family's file `models/FAMILY.py` (FAMILY = the `model_type` of the checkpoint's config.json) defines
-`load(checkpoint, ...) -> VideoModel`; a family whose tokens a language model reads also defines `load_llm` and `prepare`.
+A family's file is a module of this folder with `FAMILY = "<its own file's name>"` at the top level: the
+`model_type` of the checkpoints' config.json (`families.py` finds it without importing it). It defines
+
+    load(checkpoint, *, dtype=None) -> VideoModel          weights are not read before `setup`
+    preprocess(frames, settings) -> dict of tensors         what the vision tower takes, without weights
+
+and, where a language model reads its tokens,
+
+    load_llm(checkpoint, *, dtype=None, device="cpu")       the real transformers model
+    prepare(model, tokenizer, record, question, **rules)    kwargs for `model.generate(**inputs)`
+
+A built-in family has no checkpoint and no LLM: `load()` is all it needs.
 """
 
 from __future__ import annotations
@@ -33,7 +43,7 @@ class VideoModel(Protocol):
         """(h, w) in pixels at which a whole clip of `frames` pictures of (height, width) enters the model."""
 
     def resize(self, frames: Tensor, size: tuple[int, int]) -> Tensor:
-        """uint8 (T,H,W,3) -> uint8 (T,h,w,3), frame by frame independent, as the model's own processor does."""
+        """uint8 (T,H,W,3) -> uint8 (T,h,w,3), each frame by itself, as the model's own processor does."""
 
     def preprocess(self, frames: Tensor, size: tuple[int, int] | None = None) -> Mapping[str, Tensor]:
         """uint8 (T,H,W,3) -> what the vision tower takes, named as the real processor names it."""

@@ -90,7 +90,9 @@ class TokenGrid(Shaped):
     `data` (T,H,W,D), any float dtype; `pts_s` float64 (T,), first frame of each temporal patch.
     Optional: `attention` (T,H,W) received attention, `frame_vectors` (T,G), `valid` bool (T,H,W) (False where
     the gate skipped a patch: such tokens are in no row, ids stay on the full grid), `extra` {name: (T,H,W,...)}
-    rows that the same `Reduction` reduces (deepstack).
+    rows that the same `Reduction` reduces (deepstack). For the methods that ask for them: `pixels` uint8 (F,Hp,Wp,3),
+    the frames at model size, F//T (rounded up) to a step; `audio` (Na,Da), the clip's audio tokens, and
+    `audio_attention` (Na,), how much each is attended to.
     """
 
     data: Tensor
@@ -99,6 +101,9 @@ class TokenGrid(Shaped):
     frame_vectors: Tensor | None = None
     valid: Tensor | None = None
     extra: Mapping[str, Tensor] = field(default_factory=dict)
+    pixels: Tensor | None = None
+    audio: Tensor | None = None
+    audio_attention: Tensor | None = None
 
     def __post_init__(self) -> None:
         shape = tuple(self.data.shape)
@@ -114,6 +119,17 @@ class TokenGrid(Shaped):
         for name, value in self.extra.items():
             fits = tuple(value.shape[:3]) == shape[:3]
             law(fits, f"extra {name!r} must start with {shape[:3]}, got {tuple(value.shape)}")
+        self._check_other_senses()
+
+    def _check_other_senses(self) -> None:
+        pixels, audio, heard = self.pixels, self.audio, self.audio_attention
+        if pixels is not None:
+            ok = pixels.ndim == 4 and pixels.shape[3] == 3 and pixels.dtype == torch.uint8
+            law(ok and len(pixels) >= len(self.data), f"pixels must be uint8 (F,Hp,Wp,3), got {brief(pixels)}")
+        law(audio is None or audio.ndim == 2, f"audio must be (Na,Da), got {brief(audio)}")
+        if heard is not None:
+            ok = audio is not None and tuple(heard.shape) == (len(audio),)
+            law(ok, f"one audio_attention per audio token: {brief(audio)} {brief(heard)}")
 
     @property
     def shape(self) -> tuple[int, int, int]:

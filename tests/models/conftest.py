@@ -1,0 +1,88 @@
+"""A tiny random Qwen2.5-VL on disk, its language model and encoder, and a record made by hand."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from vidcomp.models import load as models
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "make_tiny_checkpoint"
+
+
+@dataclass(frozen=True)
+class FakeRecord:
+    """The least that `models.types.KeptVideo` asks for."""
+
+    tokens: Tensor
+    positions: Tensor
+    grid: tuple[int, int, int]
+    meta: Mapping[str, Any]
+
+
+def make_record(grid_tokens: Tensor, keep: Tensor | None = None, *, fps: float = 1.0) -> FakeRecord:
+    """A record of tokens (T,H,W,D): all of them, or the flat ids `keep`."""
+    t, h, w, d = grid_tokens.shape
+    places = torch.cartesian_prod(torch.arange(t), torch.arange(h), torch.arange(w)).reshape(-1, 3).int()
+    keep = torch.arange(t * h * w) if keep is None else keep
+    meta = {"model": {"family": "qwen2_5_vl"}, "seconds_per_step": 2 / fps}
+    return FakeRecord(grid_tokens.reshape(-1, d)[keep], places[keep], (t, h, w), meta)
+
+
+@pytest.fixture(scope="session")
+def tiny_maker() -> ModuleType:
+    """scripts/make_tiny_checkpoint as a module."""
+    loader = SourceFileLoader("make_tiny_checkpoint", str(SCRIPT))
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A float32 checkpoint's folder; tests that change it copy it first."""
+    return tiny_maker.make("qwen2_5_vl", tmp_path_factory.mktemp("checkpoint") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def encoder(tiny: Path) -> Any:
+    """The adapter, set up on the CPU."""
+    return models.load_model(str(tiny))
+
+
+@pytest.fixture(scope="session")
+def llm(tiny: Path) -> tuple[Any, Any]:
+    """(language model, tokenizer)."""
+    return models.load_llm(str(tiny))
+
+
+@pytest.fixture(scope="session")
+def record_of() -> Callable[..., FakeRecord]:
+    """`make_record`."""
+    return make_record
+
+
+@pytest.fixture(scope="session")
+def clip() -> Callable[..., Tensor]:
+    """`moving`."""
+    return moving
+
+
+def moving(count: int, height: int, width: int, seed: int = 0) -> Tensor:
+    """uint8 (count,height,width,3): a smooth random picture that drifts, so that no two frames are alike."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(1, 3, 6, 8, generator=generator)
+    big = torch.nn.functional.interpolate(coarse, (height, width + 8 * count), mode="bicubic").clamp(0, 1)
+    cuts = [big[0, :, :, 8 * i : 8 * i + width] for i in range(count)]
+    return (torch.stack(cuts) * 255).round().byte().permute(0, 2, 3, 1).contiguous()
