@@ -54,14 +54,11 @@ def run(arguments: list[str]) -> int:
 def _run(arguments: list[str]) -> int:
     try:
         code = app(arguments, prog_name="vidcomp", standalone_mode=False)
-        return code if isinstance(code, int) else 0
     except typer.TyperException as e:
         complain(" ".join(e.format_message().split()) or "give a command; see vidcomp --help")
         return USAGE
     except typer.Exit as e:
         return e.exit_code
-    except typer.Abort:
-        return INTERRUPTED
     except (*CONFIG_ERRORS, SourceListError) as e:
         complain(str(e))
         return USAGE
@@ -70,6 +67,9 @@ def _run(arguments: list[str]) -> int:
         return INPUT_FAILED
     except BrokenPipeError:
         return INTERRUPTED
+    if code == INTERRUPTED:  # what typer makes of Ctrl-C
+        raise KeyboardInterrupt
+    return code if isinstance(code, int) else 0
 
 
 def _terminate(signum: int, frame: FrameType | None) -> Any:

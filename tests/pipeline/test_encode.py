@@ -1,0 +1,252 @@
+"""`vidcomp encode`, from the outside: records, cache, resume, and everything that can be wrong with an input."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+
+import vidcomp
+from vidcomp.pipeline.encode import VideoEncoder
+from vidcomp.stages.store import Spool
+
+from .conftest import Cli, make_clip, tree_bytes
+
+CHUNKS = ("--fps", "5", "--set", "chunk_frames=8")  # 30 frames: three whole chunks and a short one
+
+
+def test_the_object_that_json_prints(cli: Cli, clip: Path, here: Path) -> None:
+    said = cli("encode", clip, "--json")
+    result = said.json
+    assert (said.code, said.err) == (0, "")
+    assert (result["status"], result["cached"], result["frames"], result["grid"]) == ("ok", False, 6, [6, 14, 14])
+    assert result["tokens_in"] == 6 * 14 * 14
+    assert result["ratio"] == pytest.approx(result["tokens_out"] / result["tokens_in"])
+    assert result["seconds"].keys() == {"decode", "embed", "reduce", "store", "total"}
+    wanted = {"codec": "h264", "width": 96, "height": 64, "rotation": 0, "fps": 10.0, "duration_s": 6.0}
+    assert wanted.items() <= result["source"].items()
+    assert (result["source"]["variable_rate"], result["source"]["has_audio"]) == (False, False)
+    record = vidcomp.load(result["record"])
+    assert len(record) == result["tokens_out"]
+    assert record.grid == (6, 14, 14)
+
+
+def test_the_table_names_what_was_done(cli: Cli, clip: Path, here: Path) -> None:
+    said = cli("encode", clip)
+    assert "h264 96x64, 6.00 s, 10.00 fps, no audio" in said.out
+    assert "import vidcomp; record = vidcomp.load('vidcomp-out/" in said.out
+    assert "6 of 6 frames" in said.err
+
+
+def test_a_second_run_is_served_from_the_cache_and_changes_no_byte(cli: Cli, clip: Path, here: Path) -> None:
+    cli("encode", clip, "--json")
+    before = tree_bytes(here)
+    again = cli("encode", clip, "--json")
+    assert (again.code, again.json["cached"]) == (0, True)
+    assert tree_bytes(here) == before
+
+
+def test_force_gives_the_same_bytes(cli: Cli, clip: Path, here: Path) -> None:
+    cli("encode", clip)
+    before = tree_bytes(here)
+    assert cli("encode", clip, "--force", "--json").json["cached"] is False
+    assert tree_bytes(here) == before
+
+
+def test_two_folders_with_the_same_video_share_a_record(cli: Cli, clip: Path, here: Path) -> None:
+    for name in ("a", "b"):
+        (here / name).mkdir()
+        shutil.copy(clip, here / name / f"{name} film.mp4")
+    first, second = (cli("encode", here / n, "--json").json for n in ("a", "b"))
+    assert (first["cached"], second["cached"]) == (False, True)
+    assert first["record"] == second["record"]
+
+
+def test_a_cache_hit_imports_no_torch(cli: Cli, clip: Path, here: Path) -> None:
+    cli("encode", clip)
+    code = (
+        "import sys; from vidcomp.pipeline.cli.app import run; "
+        f"code = run(['encode', {str(clip)!r}, '--json']); "
+        "sys.exit(code or any(m in sys.modules for m in ('torch', 'transformers', 'av')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert '"cached": true' in done.stdout
+
+
+@pytest.mark.parametrize("method", ["fastvid", "evs", "random"])
+def test_an_interrupted_run_goes_on_to_the_same_bytes(
+    cli: Cli, clip: Path, here: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    words = ("encode", clip, *CHUNKS, "--method", method)
+    cli(*words, "-o", "whole")
+    add = Spool.add
+
+    def stop_after_two(self: Spool, number: int, *rest: Any) -> Any:
+        if number == 2:
+            raise KeyboardInterrupt
+        return add(self, number, *rest)
+
+    monkeypatch.setattr(Spool, "add", stop_after_two)
+    said = cli(*words, "-o", "broken")
+    assert (said.code, said.err.strip().splitlines()[-1][:21]) == (130, "vidcomp: interrupted:")
+    assert list((here / "broken").glob("*.safetensors")) == []
+    monkeypatch.setattr(Spool, "add", add)
+    embedded = []
+    chunks = VideoEncoder._chunks
+
+    def seen(self: VideoEncoder, *rest: Any) -> Any:
+        for part in chunks(self, *rest):
+            embedded.append(part)
+            yield part
+
+    monkeypatch.setattr(VideoEncoder, "_chunks", seen)
+    assert cli(*words, "-o", "broken").code == 0
+    assert len(embedded) == 2  # the two chunks that were there are not done again
+    whole, broken = (tree_bytes(here / name) for name in ("whole", "broken"))
+    assert {k: v for k, v in whole.items() if k != "manifest.jsonl"} == {
+        k: v for k, v in broken.items() if k != "manifest.jsonl"
+    }
+
+
+def test_sigterm_ends_with_143_and_leaves_no_child(
+    cli: Cli, clip: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    children = []
+
+    def stop(self: Spool, *rest: Any) -> Any:
+        children.extend(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Spool, "add", stop)
+    assert cli("encode", clip).code == 143
+    assert children
+    alive = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    assert not set(children) & set(alive)
+
+
+def test_exact_budgets(cli: Cli, clip: Path, here: Path) -> None:
+    for method in ("fastvid", "evs", "pool"):
+        result = cli("encode", clip, *CHUNKS, "--method", method, "--tokens", 101, "--json").json
+        assert (result["tokens_out"], result["budget"]["nominal"]) == (101, 101)
+    result = cli("encode", clip, *CHUNKS, "--tokens-per-second", 7.5, "--json").json
+    assert result["tokens_out"] == 45
+
+
+def test_a_record_knows_no_path_host_or_time(cli: Cli, clip: Path, here: Path) -> None:
+    data = Path(cli("encode", clip, "--json").json["record"]).read_bytes()
+    for word in (clip.name, str(here), socket.gethostname(), "seconds_total"):
+        assert word.encode() not in data
+
+
+def test_causal_settings_do_not_depend_on_the_chunk_size(cli: Cli, clip: Path, here: Path) -> None:
+    records = []
+    for size in (3, 8, 64):
+        words = ("--fps", "5", "--method", "evs", "--set", "merger.threshold=0.001", "--set", f"chunk_frames={size}")
+        records.append(vidcomp.load(cli("encode", clip, *words, "--json").json["record"]))
+    for other in records[1:]:
+        assert torch.equal(records[0].tokens, other.tokens)
+        assert torch.equal(records[0].positions, other.positions)
+        assert torch.equal(records[0].pts_s, other.pts_s)
+
+
+def test_python_and_the_command_line_make_the_same_record(cli: Cli, clip: Path, here: Path) -> None:
+    path = cli("encode", clip, "--method", "fastvid", "--retain", 0.2, "--fps", 2, "--json").json["record"]
+    record = vidcomp.encode(clip, model="dct", method="fastvid", retain=0.2, fps=2, out="python")
+    record.save("again.safetensors")
+    assert Path(path).read_bytes() == Path("python", Path(path).name).read_bytes()
+    assert Path(path).read_bytes() == Path("again.safetensors").read_bytes()
+
+
+# -- what can be wrong -------------------------------------------------------------------------------
+
+
+def audio_only(path: Path) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=8000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def half(path: Path, movflags: str) -> None:
+    data = make_clip(path, frames=200, size=(320, 240), movflags=movflags).read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda p: p.write_text("not a video\n"), "not_video"),
+        (lambda p: p.touch(), "empty"),
+        (audio_only, "no_video"),
+        (lambda p: half(p, ""), "corrupt"),
+        (lambda p: os.mkfifo(p), "unreadable"),
+    ],
+    ids=["text", "empty", "audio", "index lost", "fifo"],
+)
+def test_an_input_that_fails_is_one_line_and_exit_2(cli: Cli, here: Path, make: Any, reason: str) -> None:
+    make(here / "bad.mp4")
+    said = cli("encode", "bad.mp4", "--json")
+    assert (said.code, said.json["status"], said.json["record"]) == (2, f"failed:{reason}", None)
+    assert said.err.count("\n") == 1
+    assert said.err.startswith(f"vidcomp: bad.mp4: failed:{reason}: ")
+    assert [p.name for p in (here / "vidcomp-out").iterdir()] == ["manifest.jsonl"]
+
+
+def test_a_cut_file_with_its_index_is_partial(cli: Cli, here: Path) -> None:
+    half(here / "half.mp4", "faststart")
+    said = cli("encode", "half.mp4", "--json")
+    assert (said.code, said.json["status"], said.json["decoded"]["declared"]) == (0, "partial", 200)
+    assert 0 < said.json["decoded"]["decoded"] < 200
+    assert cli("encode", "half.mp4", "--strict").code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["gone.mp4"], "no such file"),
+        (["empty"], "no videos in this folder"),
+        (["{clip}", "--method", "nope"], "no method 'nope'; there are: "),
+        (["{clip}", "--retain", "0"], "budget.retain: must be greater than 0, got 0.0"),
+        (["{clip}", "--retain", "1.5"], "budget.retain: must be less than or equal to 1, got 1.5"),
+        (["{clip}", "--retain", "much"], "--retain"),
+        (["{clip}", "--set", "merger.nope=1"], "has no 'nope'; it has: "),
+        (["{clip}", "--set", "merger.beta=7"], "beta"),
+        (["{clip}", "--method", "evs", "--set", "merger.name=fastvid"], "needs attention, which model 'dct' does not give"),
+        (["{clip}", "--config", "gone.yaml"], "no config 'gone.yaml'"),
+        (["{clip}", "--model", "./empty"], "config.json"),
+        (["{clip}", "--nope"], "No such option"),
+        ([], "Missing argument"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_1(cli: Cli, clip: Path, here: Path, words: list[str], says: str) -> None:
+    (here / "empty").mkdir()
+    said = cli("encode", *(w.format(clip=clip) for w in words))
+    assert (said.code, said.out, said.err.count("\n")) == (1, "", 1)
+    assert says in said.err
+    assert [p.name for p in here.iterdir()] == ["empty"]
+
+
+def test_several_inputs_are_all_accounted_for(cli: Cli, clip: Path, here: Path) -> None:
+    (here / "in").mkdir()
+    shutil.copy(clip, here / "in" / "a.mp4")
+    (here / "in" / "b.mp4").write_text("text")
+    make_clip(here / "in" / "c.mp4", frames=20)
+    said = cli("encode", "in", "--json")
+    assert said.code == 2
+    assert said.json["counts"] == {"ok": 2, "failed:not_video": 1}
+    assert [f["path"] for f in said.json["failures"]] == ["in/b.mp4"]
+    assert len(Path(said.json["manifest"]).read_text().splitlines()) == 3
+    assert "3 inputs: 1 failed:not_video, 2 ok (2 from the cache)" in cli("encode", "in").out
