@@ -12,7 +12,8 @@ from ..models.types import law
 
 Csr = tuple[Tensor, Tensor, Tensor]  # indptr, indices, weights
 
-BLOCK_BYTES = 32 << 20  # low-precision rows are widened to float32 in blocks of this size
+COLUMNS = 128  # channels of one block: 6272 tokens of it are 3 MB of float32
+READ_AGAIN = 3  # a row may be read this often from memory before blocks of channels are faster
 
 
 def row_of_entry(indptr: Tensor) -> Tensor:
@@ -29,11 +30,14 @@ def row_sums(indptr: Tensor, values: Tensor) -> Tensor:
 
 def check_bounds(indptr: Tensor, indices: Tensor, columns: int) -> None:
     """Raise `ShapeError` unless the row borders ascend over all entries and every index names a column."""
-    law(int(indptr[0]) == 0 and int(indptr[-1]) == len(indices), "indptr must run from 0 to the number of entries")
+    law(
+        int(indptr[0]) == 0 and int(indptr[-1]) == len(indices),
+        "indptr must run from 0 to the number of entries",
+    )
     law(bool((indptr.diff() >= 0).all()), "indptr must ascend")
     if len(indices):
         low, high = int(indices.min()), int(indices.max())
-        law(0 <= low and high < columns, f"indices {low}..{high} leave the {columns} source tokens")
+        law(low >= 0 and high < columns, f"indices {low}..{high} leave the {columns} source tokens")
 
 
 def check_weights(indptr: Tensor, weights: Tensor, tolerance: float) -> None:
@@ -73,44 +77,38 @@ def row_boxes(row: Tensor, places: Tensor, rows: int) -> Tensor:
 
 
 def matmul(indptr: Tensor, indices: Tensor, weights: Tensor, data_ND: Tensor) -> Tensor:
-    """(K,D) in the data's dtype: the sparse matrix times `data_ND`, summed in float32.
+    """(K,D) in the data's dtype: the sparse matrix times `data_ND`, summed in float32 (float64 for float64 data).
 
-    Zero weights are skipped (they are members, not terms). Low-precision data is widened block of rows by block of
-    rows, so no float32 copy of the whole data is made.
+    Zero weights are skipped (they are members, not terms). Each element is summed in entry order by one thread, so the
+    bits depend neither on the thread count nor on the blocks. Rows are read where they lie if few are read often; else
+    block of channels by block of channels, each widened once into a block that the cache holds.
     """
+    if not data_ND.dtype.is_floating_point:
+        raise ValueError(f"only floating point data can be averaged, got {data_ND.dtype}")
     mixed = weights != 0
     kept = torch.nn.functional.pad(mixed.cumsum(0), (1, 0))[indptr]
     indices, weights = indices[mixed], weights[mixed]
-    if data_ND.dtype == torch.float32:
-        return _bag(kept, indices, weights, data_ND)
-    per_block = max(1, BLOCK_BYTES // (4 * max(1, data_ND.shape[1])))
-    out = data_ND.new_empty(len(kept) - 1, data_ND.shape[1])
-    for first, end in _row_blocks(kept, per_block):
-        a, b = int(kept[first]), int(kept[end])
-        wide = data_ND[indices[a:b]].float()
-        local = torch.arange(b - a, device=indices.device)
-        out[first:end] = _bag(kept[first : end + 1] - a, local, weights[a:b], wide).to(data_ND.dtype)
-    return out
+    wide = torch.promote_types(data_ND.dtype, torch.float32)
+    in_place = data_ND.dtype == wide and data_ND.is_contiguous()
+    if in_place and len(indices) <= READ_AGAIN * len(data_ND):
+        return _bag(kept, indices, weights.to(wide), data_ND)
+    touched, local = torch.unique(indices, return_inverse=True)
+    out_KD = data_ND.new_empty(len(kept) - 1, data_ND.shape[1])
+    for first in range(0, data_ND.shape[1], COLUMNS):
+        block = data_ND[:, first : first + COLUMNS]
+        block = block if len(touched) == len(block) else block.index_select(0, touched)
+        block = block.to(wide, memory_format=torch.contiguous_format).contiguous()
+        out_KD[:, first : first + COLUMNS] = _bag(kept, local, weights.to(wide), block)
+    return out_KD
 
 
 def _bag(indptr: Tensor, indices: Tensor, weights: Tensor, data: Tensor) -> Tensor:
-    """Weighted sums of float32 rows; each row is summed in entry order, whatever the thread count."""
+    """Weighted sums of rows, each in entry order."""
     if len(indptr) == 1 or data.shape[1] == 0:
         return data.new_zeros(len(indptr) - 1, data.shape[1])
     return torch.nn.functional.embedding_bag(
         indices, data, indptr, mode="sum", per_sample_weights=weights, include_last_offset=True
     )
-
-
-def _row_blocks(indptr: Tensor, entries: int) -> list[tuple[int, int]]:
-    """Half-open row ranges of at most `entries` entries each (one row at least)."""
-    ends, blocks, first, rows = indptr.tolist(), [], 0, len(indptr) - 1
-    while first < rows:
-        limit = torch.searchsorted(indptr, ends[first] + entries, right=True)
-        end = min(rows, max(first + 1, int(limit) - 1))
-        blocks.append((first, end))
-        first = end
-    return blocks
 
 
 def compose(second: Csr, first: Csr) -> Csr:

@@ -1,4 +1,4 @@
-"""Segmenters and mergers: what they promise, and how they are found by listing the folder.
+"""Segmenters and mergers: what they promise, and how they are made by name.
 
 A part is a frozen dataclass whose fields are its hyper-parameters. One method, one file, file name = method name:
 a new file in `segmenters/` or `mergers/` with one subclass is a new method, tested on arrival.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields
@@ -17,22 +16,26 @@ from typing import Any, ClassVar, Literal, Self
 from torch import Tensor
 
 from ..models.types import Segments, TokenGrid
+from .listing import Kind, UnknownMethodError, names
 from .reduction import Reduction
 
-Kind = Literal["segmenter", "merger"]
+__all__ = ["Kind", "Merger", "Need", "Part", "Result", "Segmenter", "UnknownMethodError", "make", "names", "part_class"]
+
 Need = Literal["attention", "frame_vectors", "pixels", "audio", "grid"]
-
-
-class UnknownMethodError(ValueError):
-    """A method, segmenter or merger name that no file answers to."""
+Result = Literal["prunes", "merges", "both"]
 
 
 @dataclass(frozen=True)
-class Part(ABC):
-    """What segmenters and mergers share: `needs` besides features, and the `paper` they follow."""
+class Part:
+    """What segmenters and mergers share.
+
+    `needs` besides features; `paper` it follows; `either`: fields of which one at most holds, so that setting one by a
+    flat hyper-parameter clears the others' presets.
+    """
 
     needs: ClassVar[frozenset[Need]] = frozenset()
     paper: ClassVar[str] = "vidcomp"
+    either: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def name(cls) -> str:
@@ -40,7 +43,7 @@ class Part(ABC):
         return cls.__module__.rpartition(".")[2]
 
 
-class Segmenter(Part):
+class Segmenter(Part, ABC):
     """Cuts a chunk into temporally coherent segments."""
 
     @abstractmethod
@@ -48,8 +51,14 @@ class Segmenter(Part):
         """The segments of `grid`; at least one, covering every step."""
 
 
-class Merger(Part):
-    """Decides which source tokens each kept token is made of; applies nothing."""
+class Merger(Part, ABC):
+    """Decides which source tokens each kept token is made of; applies nothing.
+
+    `kind`: whether kept tokens are source tokens unchanged (`prunes`), averages (`merges`), or some of each (`both`).
+    A merger need not look at `grid.valid`: `Method.decide` and `bisect` restrict its reduction to valid tokens.
+    """
+
+    kind: ClassVar[Result] = "prunes"
 
     @property
     def causal(self) -> bool:
@@ -67,9 +76,13 @@ class Merger(Part):
         """
         return self.reduce(grid, segments), None
 
+    def count(self, grid: TokenGrid, segments: Segments, carry: Tensor | None) -> int:
+        """How many rows `step` would give. Worth overriding where arithmetic answers it: `bisect` asks often."""
+        return len(self.step(grid, segments, carry)[0])
+
     @abstractmethod
     def at(self, knob: float) -> Self:
-        """The same method with its budget knob at `knob` in [0, 1]; larger never keeps fewer (0: its least, 1: its most)."""
+        """The same method with its budget knob at `knob` in [0, 1]: 0 its least, 1 its most, never fewer for more."""
 
     @abstractmethod
     def score(self, grid: TokenGrid, segments: Segments, carry: Tensor | None) -> Tensor:
@@ -78,18 +91,10 @@ class Merger(Part):
     def exact(
         self, grid: TokenGrid, segments: Segments, carry: Tensor | None, tokens: int
     ) -> tuple[Reduction, Tensor | None]:
-        """`step` with exactly min(tokens, N) rows: the knob bisected, then rows added by `score` (see `budget.py`)."""
+        """`step` with exactly min(tokens, valid tokens) rows: knob bisected, rows added by `score` (`budget.py`)."""
         from .budget import bisect
 
         return bisect(self, grid, segments, carry, tokens)
-
-
-
-
-def names(kind: Kind) -> list[str]:
-    """Every segmenter or merger there is, sorted: the files of the folder."""
-    folder = importlib.import_module(f".{kind}s", __package__)
-    return sorted(m.name for m in pkgutil.iter_modules(folder.__path__) if not m.name.startswith("_"))
 
 
 def part_class(kind: Kind, name: str) -> type[Part]:
@@ -119,5 +124,3 @@ def make(kind: Kind, name: str, hyper: Mapping[str, Any]) -> Part:
     if missing:
         raise ValueError(f"{kind} {name!r} needs {', '.join(missing)}")
     return cls(**hyper)
-
-

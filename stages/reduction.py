@@ -8,13 +8,14 @@ Legend: K rows (kept), N = T*H*W columns (source tokens), E stored entries, D ch
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from ..models.types import CompressedTokens, Shaped, TokenGrid, law
+from ..models.types import CompressedTokens, Shaped, TokenGrid, brief, law
 from . import csr
 
 ROW_SUM_TOLERANCE = 1e-4
@@ -42,17 +43,27 @@ class Reduction(Shaped):
     stated_owner: Tensor | None = None
 
     def __post_init__(self) -> None:
-        k, n = len(self.anchor), self.source_count
-        law(len(self.indptr) == k + 1, f"{len(self.indptr)=} must be rows + 1 = {k + 1}")
-        law(len(self.indices) == len(self.weights), f"{len(self.indices)=} must equal {len(self.weights)=}")
-        law(k <= n, f"{k} rows from {n} source tokens")
-        csr.check_bounds(self.indptr, self.indices, n)
+        self._check_shapes()
+        csr.check_bounds(self.indptr, self.indices, self.source_count)
         csr.check_weights(self.indptr, self.weights, ROW_SUM_TOLERANCE)
         law(bool((self.anchor.diff() > 0).all()), "anchors must ascend and none may come twice")
         is_anchor = self.indices == self.anchor[self.row_of_entry]
-        law(bool(csr.row_sums(self.indptr, is_anchor.float()).eq(1).all()), "each anchor must be in its row, once")
+        law(bool(csr.row_sums(self.indptr, is_anchor.long()).eq(1).all()), "each anchor must be in its row, once")
+
+    def _check_shapes(self) -> None:
+        k, n = len(self.anchor), self.source_count
+        for name, ids in (("indptr", self.indptr), ("indices", self.indices), ("anchor", self.anchor)):
+            law(ids.ndim == 1 and ids.dtype == torch.int64, f"{name} must be int64 (n,), got {brief(ids)}")
+        law(self.weights.dtype == torch.float32, f"weights must be float32, got {brief(self.weights)}")
+        law(len(self.indptr) == k + 1, f"{len(self.indptr)=} must be rows + 1 = {k + 1}")
+        law(len(self.indices) == len(self.weights), f"{len(self.indices)=} must equal {len(self.weights)=}")
+        law(k <= n, f"{k} rows from {n} source tokens")
         for name, value, size in (("sizes", self.stated_sizes, k), ("owner", self.stated_owner, n)):
-            law(value is None or tuple(value.shape) == (size,), f"stated {name} must be ({size},)")
+            right = value is None or (tuple(value.shape) == (size,) and value.dtype == torch.int32)
+            law(right, f"stated {name} must be int32 ({size},), got {brief(value)}")
+        if self.stated_owner is not None and n:
+            low, high = int(self.stated_owner.min()), int(self.stated_owner.max())
+            law(low >= -1 and high < k, f"owners {low}..{high} are not rows 0..{k - 1} or -1")
 
     # -- making one ----------------------------------------------------------------------------------
 
@@ -139,15 +150,17 @@ class Reduction(Shaped):
     def to_sparse(self) -> Tensor:
         """The matrix as a torch sparse CSR tensor, float32 (K, N)."""
         size = (len(self), self.source_count)
-        return torch.sparse_csr_tensor(self.indptr, self.indices, self.weights, size=size)
+        with warnings.catch_warnings():  # torch calls its CSR support beta, once per process
+            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
+            return torch.sparse_csr_tensor(self.indptr, self.indices, self.weights, size=size, check_invariants=True)
 
     # -- what it does --------------------------------------------------------------------------------
 
     def apply(self, data: Tensor) -> Tensor:
         """Kept tokens (K, ...) in `data`'s dtype, summed in float32.
 
-        `data` is (N, ...), (T, H*W, ...) or (T, H, W, ...): leading dimensions that multiply to N. A pure selection
-        copies rows bit for bit.
+        `data` is (N, D), (T, H*W, D) or (T, H, W, D, ...), else any shape that starts like one of them. A pure
+        selection copies rows bit for bit.
         """
         flat = self._flat(data)
         if self.is_selection:
@@ -184,13 +197,17 @@ class Reduction(Shaped):
         indptr, indices, weights = csr.compose(
             (self.indptr, self.indices, self.weights), (first.indptr, first.indices, first.weights)
         )
-        owner = torch.where(first.owner >= 0, self.owner[first.owner.clamp_min(0).long()], -1) if len(first) else first.owner
-        sizes = csr.row_sums(self.indptr, first.sizes[self.indices].double()).int()
+        owner = first.owner
+        if len(first):
+            owner = torch.where(owner >= 0, self.owner[owner.clamp_min(0).long()], -1)
+        sizes = csr.row_sums(self.indptr, first.sizes[self.indices].long()).int()
         return Reduction(first.grid, indptr, indices, weights, first.anchor[self.anchor], sizes, owner.int())
 
     def _flat(self, data: Tensor) -> Tensor:
         t, h, w = self.grid
-        for lead in ((t * h * w,), (t, h * w), (t, h, w)):
+        leads = [(t * h * w,), (t, h * w), (t, h, w)]
+        # In a narrow grid several may fit, (T,1,1,D) and (T,1): the one that leaves one dimension, D, comes first.
+        for lead in sorted(leads, key=lambda lead: abs(data.ndim - len(lead) - 1)):
             if tuple(data.shape[: len(lead)]) == lead:
                 return data.reshape(t * h * w, *data.shape[len(lead) :])
         raise ValueError(f"data {tuple(data.shape)} does not start with the grid {self.grid}")
