@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
@@ -181,7 +182,7 @@ class Segments(Shaped):
     def spans(self) -> Iterator[tuple[int, int]]:
         """Half-open (first, end) of each segment."""
         starts = [*self.starts.tolist(), self.length]
-        yield from zip(starts[:-1], starts[1:], strict=True)
+        yield from pairwise(starts)
 
     def __len__(self) -> int:
         return len(self.starts)

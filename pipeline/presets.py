@@ -96,13 +96,13 @@ def parse_value(value: str, text: str) -> Any:
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> Tree:
-    """`above` laid over `below`, key by key; a part under another name starts afresh, as its hyper-parameters are its own."""
+    """`above` laid over `below`, key by key; a part under another name starts afresh with its own hyper-parameters."""
     out = dict(below)
     for key, value in above.items():
         old = out.get(key)
-        nested = isinstance(old, dict) and isinstance(value, dict)
-        same = nested and value.get("name", old.get("name")) == old.get("name")
-        out[key] = merge(old, value) if same else value
+        if isinstance(old, dict) and isinstance(value, dict) and value.get("name", old.get("name")) == old.get("name"):
+            value = merge(old, value)
+        out[key] = value
     return out
 
 

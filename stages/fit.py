@@ -20,7 +20,7 @@ def chunks(
 ) -> Iterator[tuple[int, Frames]]:
     """(chunk number, its frames at model size), cut at fixed multiples of `chunk_frames` of the plan.
 
-    `plan` int64 (F,): presentation numbers of the sampled frames, ascending; a chunk's borders depend on it alone: a frame
+    `plan` int64 (F,): presentation numbers of the sampled frames, ascending; chunk borders depend on it alone: a frame
     that could not be decoded leaves its chunk short and moves no border. A chunk without any frame is not yielded.
     """
     number, held = -1, list[Frames]()

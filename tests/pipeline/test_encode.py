@@ -224,7 +224,7 @@ def test_a_cut_file_with_its_index_is_partial(cli: Cli, here: Path) -> None:
         (["{clip}", "--retain", "much"], "--retain"),
         (["{clip}", "--set", "merger.nope=1"], "has no 'nope'; it has: "),
         (["{clip}", "--set", "merger.beta=7"], "beta"),
-        (["{clip}", "--method", "evs", "--set", "merger.name=fastvid"], "needs attention, which model 'dct' does not give"),
+        (["{clip}", "--method", "evs", "--set", "merger.name=fastvid"], "needs attention, which model 'dct' does not"),
         (["{clip}", "--config", "gone.yaml"], "no config 'gone.yaml'"),
         (["{clip}", "--model", "./empty"], "config.json"),
         (["{clip}", "--nope"], "No such option"),
