@@ -1,0 +1,90 @@
+"""In the child: packets in, frames out; what does not decode is counted and passed over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, Self
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from .decode_open import File
+
+HEAD_PACKETS: Final = 64  # more than any decoder keeps back: 16 frame threads, 16 reordered frames
+
+
+class Feed:
+    """One stream read once, from its start. `threads`: of the decoder, 0 for as many as there are cores."""
+
+    def __init__(self, container: InputContainer, stream: VideoStream, threads: int) -> None:
+        self.container = container
+        self.stream = stream
+        self.decoder = stream.codec_context
+        self.decoder.thread_count = threads
+        self.decoder.thread_type = "AUTO"
+        self.broken = False  # the container itself could not be read to its end
+        self._threads = threads
+        self._failed = 0
+        self._failed_before_key = 0
+        self._keyed = False
+
+    @classmethod
+    @contextmanager
+    def of(cls, file: File, threads: int) -> Iterator[Self]:
+        """A feed of the file's video, opened anew."""
+        with file.container() as container:
+            yield cls(container, file.video(container), threads)
+
+    @property
+    def errors(self) -> int:
+        """Packets that did not decode. Those before the first key frame never can (a recording that begins in the
+        middle of a group of pictures): they are no damage and not counted."""
+        return self._failed - (self._failed_before_key if self._keyed else 0)
+
+    def packets(self) -> Iterator[Packet[VideoStream]]:
+        """All packets with data in decode order; ends early, `broken`, where the container cannot be read on."""
+        packets = self.container.demux(self.stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.error.FFmpegError:
+                self.broken = True
+                return
+            if packet is None:
+                return
+            if packet.size:  # to a decoder an empty packet is the end of the stream
+                yield packet
+
+    def decode(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
+        """The frames that one more packet completes; None: all that are left."""
+        self._keyed = self._keyed or (packet is not None and packet.is_keyframe)
+        try:
+            return self.decoder.decode(packet)
+        except av.error.FFmpegError:
+            self._failed += 1
+            self._failed_before_key += not self._keyed
+            return []
+
+    def frames(self) -> Iterator[VideoFrame]:
+        """All frames in presentation order; with threads, the first frames may come again behind the last.
+
+        Threads are emptied by feeding them the stream's first packets once more, as when a video is looped, because
+        PyAV drops an error, and all frames after it, from the frames that a decoder has left at the stream's end.
+        """
+        head: list[Packet[VideoStream]] = []
+        for packet in self.packets():
+            if self._threads != 1 and len(head) < HEAD_PACKETS:
+                head.append(packet)
+            yield from self.decode(packet)
+        for packet in head:
+            yield from self.decode(packet)
+        yield from self.decode(None)
+
+
+def shows_nothing(codec: str, packet: Packet[Any]) -> bool:
+    """Whether no frame comes of a packet: an edit list leaves it out, or it is VP8's frame for reference only."""
+    return packet.is_discard or (codec == "vp8" and not bytes(memoryview(packet)[:1])[0] & 0x10)

@@ -1,0 +1,121 @@
+"""In the child: what a file holds, from one pass over its packets and its first frame.
+
+The container's clock is believed where it can be: every packet has a pts, no two the same, decoding never runs
+backwards, and the first frame comes out under one of them. Where it cannot (raw streams have no times, AVI stores
+none for B-frames, some transport streams store fields or restart their clock), every frame is decoded once and the
+timeline is made of what comes out: slower, and right.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from av.video.frame import VideoFrame
+
+from .decode_damage import Header, Read, damage
+from .decode_feed import Feed, shows_nothing
+from .decode_info import DecodeError, SourceInfo
+from .decode_open import AGAIN, File
+from .decode_timeline import NO_TIME, Timeline, of_frames, of_packets
+from .orientation import orientation, upright_size
+
+FIELD_FORMATS: Final = ("mpegts", "mpeg", "h264", "hevc", "mpegvideo")  # a packet may be a field, half of a frame
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What is known of a file before its frames are asked for; `stored` is (width, height) before turning upright."""
+
+    info: SourceInfo
+    stored: tuple[int, int]
+    timeline: Timeline
+
+
+@dataclass(slots=True)
+class Times:
+    """In the order they came: `pts`, `dts` and `duration` in ticks, `key` frame or not."""
+
+    pts: array[int] = field(default_factory=lambda: array("q"))
+    dts: array[int] = field(default_factory=lambda: array("q"))
+    duration: array[int] = field(default_factory=lambda: array("q"))
+    key: bytearray = field(default_factory=bytearray)
+
+    def add(self, pts: int | None, dts: int | None, duration: int | None, key: bool) -> None:
+        """One more packet or frame."""
+        self.pts.append(NO_TIME if pts is None else pts)
+        self.dts.append(NO_TIME if dts is None else dts)
+        self.duration.append(duration or 0)
+        self.key.append(key)
+
+
+def probe(file: File) -> Probe:
+    """The facts of a file. `DecodeError` where it has no video, or none of it can be decoded."""
+    with Feed.of(file, threads=1) as feed:
+        header = Header.of(feed.container, feed.stream)
+        times, first, read = scan(feed, header.codec)
+        reordered_avi = header.container == "avi" and feed.decoder.has_b_frames
+    if first is None:
+        raise DecodeError("corrupt", f"no frame of its {header.codec} video can be decoded", AGAIN)
+    fields = first.interlaced_frame and header.container in FIELD_FORMATS
+    if first.pts is not None and clock_holds(times, first.pts) and not (reordered_avi or fields):
+        timeline = of_packets(times.pts, times.duration, times.key, first.pts, header)
+    else:
+        timeline = decoded_timeline(file, header)
+    info = _facts(header, first, timeline, damage(file, header, read, timeline))
+    return Probe(info, (first.width, first.height), timeline)
+
+
+def scan(feed: Feed, codec: str) -> tuple[Times, VideoFrame | None, Read]:
+    """Read the stream to its end, decoding as far as the first frame: the times of the packets that show a frame, that
+    first frame, and what was met."""
+    times, first, packets, corrupt = Times(), None, 0, 0
+    for packet in feed.packets():
+        packets += 1
+        corrupt += packet.is_corrupt
+        if first is None:
+            first = next(iter(feed.decode(packet)), None)
+        if not shows_nothing(codec, packet):
+            times.add(packet.pts, packet.dts, packet.duration, packet.is_keyframe)
+    first = first or next(iter(feed.decode(None)), None)
+    return times, first, Read(packets, corrupt, feed.broken)
+
+
+def clock_holds(times: Times, first: int) -> bool:
+    """Whether the packets' pts say when each frame is shown; `first`: the pts of the first decoded frame."""
+    pts, dts = np.array(times.pts), np.array(times.dts)
+    unique = NO_TIME not in pts and len(np.unique(pts)) == len(pts)
+    return unique and first in pts and not (np.diff(dts[dts != NO_TIME]) < 0).any()
+
+
+def decoded_timeline(file: File, header: Header) -> Timeline:
+    """The timeline of the frames that come out when everything is decoded (one thread: see `decode_pick.Decoding`)."""
+    times = Times()
+    with Feed.of(file, threads=1) as feed:
+        for frame in feed.frames():
+            times.add(frame.pts, frame.dts, frame.duration, frame.key_frame)
+    return of_frames(times.pts, times.duration, times.key, header)
+
+
+def _facts(header: Header, first: VideoFrame, timeline: Timeline, harm: str) -> SourceInfo:
+    turn = orientation(first)
+    width, height = upright_size(first.width, first.height, turn)
+    return SourceInfo(
+        container=header.container,
+        codec=header.codec,
+        pix_fmt=first.format.name,
+        width=width,
+        height=height,
+        rotation=turn.rotation,
+        mirrored=turn.mirrored,
+        duration_s=timeline.duration_s,
+        fps=timeline.fps,
+        variable_rate=timeline.variable,
+        has_audio=header.has_audio,
+        time_base=timeline.time_base,
+        declared_frames=header.frames,
+        frames=len(timeline.ticks),
+        damage=harm,
+    )

@@ -1,0 +1,35 @@
+"""For all tests: `import media` works, the real clips where they are, and random state that does not leak."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+TESTS = Path(__file__).resolve().parent
+if str(TESTS) not in sys.path:  # pytest's importlib mode adds nothing
+    sys.path.insert(0, str(TESTS))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder beside the repository that holds real clips and golden files; not part of the project."""
+    folder = TESTS.parent.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("../shared is not here")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def random_state() -> Iterator[None]:
+    """Each test leaves the generators as it found them."""
+    state, mine, numbers = torch.get_rng_state(), random.getstate(), np.random.get_state()
+    yield
+    torch.set_rng_state(state)
+    random.setstate(mine)
+    np.random.set_state(numbers)
