@@ -39,6 +39,10 @@ class VideoModel(Protocol):
     def temporal_patch(self) -> int:
         """Frames that make one time step; an odd tail is padded as the model's own processor does."""
 
+    @property
+    def token_pixels(self) -> int | None:
+        """Side of the square of pixels, at model size, that makes one token; None where pixels do not tile the grid."""
+
     def frame_size(self, frames: int, height: int, width: int) -> tuple[int, int]:
         """(h, w) in pixels at which a whole clip of `frames` pictures of (height, width) enters the model."""
 

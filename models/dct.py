@@ -37,6 +37,7 @@ class DctEncoder:
     family = FAMILY
     provides: frozenset[str] = frozenset()
     temporal_patch = 1
+    token_pixels = PATCH
 
     def __init__(self) -> None:
         self._basis = basis()

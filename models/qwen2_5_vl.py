@@ -51,6 +51,11 @@ class Qwen2_5VL:
         """2: frames that make one time step."""
         return int(self.checkpoint.settings["temporal_patch_size"])
 
+    @property
+    def token_pixels(self) -> int:
+        """28: a merge block's side in pixels."""
+        return int(self.checkpoint.settings["patch_size"] * self.checkpoint.settings["merge_size"])
+
     def frame_size(self, frames: int, height: int, width: int) -> tuple[int, int]:
         """(h, w), multiples of 28 pixels; `frames` is the whole clip's count."""
         return qwen_patches.frame_size(self.checkpoint.settings, frames, height, width)

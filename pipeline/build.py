@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -47,14 +47,23 @@ def build_method(recipe: Recipe) -> Method:
         raise ConfigError(str(e)) from None
 
 
-def check_needs(method: Method, model: VideoModel) -> None:
-    """Refuse, before anything is decoded, a method that needs what neither the model nor a stand-in gives."""
-    for need in sorted(method.needs - model.provides - set(method.stand_ins) - {"grid"}):
+def fit_to_model(method: Method, model: VideoModel) -> Method:
+    """The method as this model needs it: one that looks at pixels takes patch and tubelet from the model's geometry.
+
+    Refuses, before anything is decoded, a method that needs what neither the model nor a stand-in gives.
+    """
+    given = model.provides | set(method.stand_ins) | {"grid"} | ({"pixels"} if model.token_pixels else set())
+    for need in sorted(method.needs - given):
         raise ConfigError(
             f"method {method.name!r} needs {need}, which model {model.family!r} does not give: "
             f"take another method or model, or name a stand-in (--set stand_ins.{need}=NAME; there are: "
             f"{', '.join(STAND_INS.get(need, ())) or 'none'})"
         )
+    if "pixels" not in method.needs:
+        return method
+    geometry = {"patch": model.token_pixels, "tubelet": model.temporal_patch}
+    known = {f.name for f in fields(method.merger)}
+    return replace(method, merger=replace(method.merger, **{k: v for k, v in geometry.items() if k in known}))
 
 
 def describe(method: Method) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from ..models.base import VideoModel
-from ..models.types import Frames
+from ..models.types import Frames, ShapeError, TokenGrid
 from ..stages.budget import ChunkBudget
 from ..stages.decode import Decoder, Source
 from ..stages.failure import SourceError
@@ -19,12 +19,13 @@ from ..stages.fit import chunks
 from ..stages.methods import Method
 from ..stages.overlap import prefetch
 from ..stages.pack import Progress, pack, progress_after
+from ..stages.reduction import Reduction
 from ..stages.safefile import Header
 from ..stages.sample import plan_fps
 from ..stages.schema import SCHEMA
 from ..stages.store import Spool
 from .account import budget_account, coverage, tally_of
-from .build import build_method, build_model, check_needs, describe
+from .build import build_method, build_model, describe, fit_to_model
 from .clock import Clock, Watch
 from .config import Recipe
 
@@ -44,10 +45,10 @@ class VideoEncoder:
     def __init__(self, recipe: Recipe, identity: Mapping[str, Any]) -> None:
         self.recipe = recipe
         self.identity = dict(identity)
-        self.method: Method = build_method(recipe)
+        method = build_method(recipe)  # first: a wrong setting is told before weights are loaded
         self.model: VideoModel = build_model(recipe)
+        self.method: Method = fit_to_model(method, self.model)
         self.decoder = Decoder(threads=recipe.decode.threads, deadline_s=recipe.decode.deadline_s)
-        check_needs(self.method, self.model)
 
     def close(self) -> None:
         """End the decode child."""
@@ -76,7 +77,10 @@ class VideoEncoder:
     def plan(self, source: Source) -> Plan:
         """Which frames, at what size: resolved once from all pts, for all chunks."""
         index = plan_fps(source.pts_s, source.end_s, self.recipe.sample.fps)
-        size = self.model.frame_size(len(index), source.info.height, source.info.width)
+        try:
+            size = self.model.frame_size(len(index), source.info.height, source.info.width)
+        except ValueError as e:
+            raise SourceError("unsupported", str(e), "crop or scale the video, or take another model") from None
         patch = self.model.temporal_patch
         return Plan(index, size, -(-self.recipe.chunk_frames // patch) * patch)
 
@@ -89,14 +93,30 @@ class VideoEncoder:
         for number, frames in prefetch(ready, cancel=self.decoder.cancel):
             first, end = number * plan.chunk_frames, min((number + 1) * plan.chunk_frames, len(plan.index))
             with clock.stage("embed"):
-                grid = self.model.encode(frames.data, frames.pts_s, plan.size)
+                grid = self._embed(frames, plan)
             watch("embed", end, len(plan.index))
             with clock.stage("reduce"):
-                reduction, carry = self.method.decide(grid, at.carry, budget.of(first, end))
+                reduction, carry = self._decide(grid, at.carry, budget.of(first, end))
                 tensors = pack(frames, grid, reduction, carry, at)
             watch("reduce", end, len(plan.index))
             at = Progress(number + 1, at.steps + grid.shape[0], at.rows + len(reduction), carry)
             yield tensors, {"chunk": number, "grid": grid.shape}
+
+    def _decide(self, grid: TokenGrid, carry: Tensor | None, tokens: int | None) -> tuple[Reduction, Tensor | None]:
+        """The method's decision; what it refuses (too many points, a grid it cannot tile) fails this source alone."""
+        try:
+            return self.method.decide(grid, carry, tokens)
+        except ShapeError:
+            raise  # tensors that do not fit together are our fault
+        except ValueError as e:
+            raise SourceError("unsupported", str(e), "see the method's settings") from None
+
+    def _embed(self, frames: Frames, plan: Plan) -> TokenGrid:
+        """A chunk's tokens, with the pixels they were made of where the method asks for them."""
+        grid = self.model.encode(frames.data, frames.pts_s, plan.size)
+        if "pixels" not in self.method.needs:
+            return grid
+        return replace(grid, pixels=frames.data.to(grid.data.device))
 
     def _frames(
         self, source: Source, plan: Plan, chunk: int, clock: Clock, watch: Watch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -121,11 +122,19 @@ def build_recipe(
     given = dict(config) if isinstance(config, Mapping) else read_config(config) if config else {}
     default = preset("default")
     chosen = method or given.get("method") or default["method"]
-    tree = merge(merge(default, method_tree(chosen)), {k: v for k, v in given.items() if k != "method"})
-    tree = merge(tree, over or {})
-    for setting in settings:
-        tree = merge(tree, parse_setting(setting) if isinstance(setting, str) else setting)
-    return validate(tree)
+    tree = merge(default, method_tree(chosen))
+    layers = [{k: v for k, v in given.items() if k != "method"}, over or {}]
+    layers += [parse_setting(s) if isinstance(s, str) else s for s in settings]
+    return validate(functools.reduce(lay, layers, tree))
+
+
+def lay(below: Mapping[str, Any], above: Mapping[str, Any]) -> Tree:
+    """`merge`, but stand-ins belong to the merger that they were named for: they go when another one comes."""
+    tree = merge(below, above)
+    named = [part.get("name") for t in (below, tree) if isinstance(part := t.get("merger", {}), Mapping)]
+    if len(set(named)) > 1 and "stand_ins" not in above:
+        tree.pop("stand_ins", None)
+    return tree
 
 
 def validate(tree: Mapping[str, Any]) -> Recipe:

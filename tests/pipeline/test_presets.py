@@ -43,6 +43,13 @@ def test_another_merger_starts_afresh() -> None:
     assert recipe.merger.hyper == {"retain": 0.2}
 
 
+def test_stand_ins_go_with_the_merger_they_were_named_for() -> None:
+    assert build_recipe(method="fastvid").stand_ins.keys() == {"attention", "frame_vectors"}
+    assert build_recipe(settings=["merger.name=evs"]).stand_ins == {}
+    named = build_recipe(settings=["merger.name=evs", "stand_ins.attention=norm"])
+    assert named.stand_ins == {"attention": "norm"}
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [
