@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import av
 from av.container import InputContainer
@@ -13,8 +13,6 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from .decode_open import File
-
-HEAD_PACKETS: Final = 64  # more than any decoder keeps back: 16 frame threads, 16 reordered frames
 
 
 class Feed:
@@ -27,7 +25,6 @@ class Feed:
         self.decoder.thread_count = threads
         self.decoder.thread_type = "AUTO"
         self.broken = False  # the container itself could not be read to its end
-        self._threads = threads
         self._failed = 0
         self._failed_before_key = 0
         self._keyed = False
@@ -70,17 +67,9 @@ class Feed:
             return []
 
     def frames(self) -> Iterator[VideoFrame]:
-        """All frames in presentation order; with threads, the first frames may come again behind the last.
-
-        Threads are emptied by feeding them the stream's first packets once more, as when a video is looped, because
-        PyAV drops an error, and all frames after it, from the frames that a decoder has left at the stream's end.
-        """
-        head: list[Packet[VideoStream]] = []
+        """All frames in presentation order. An error among those that threads have left at the end hides the rest of
+        them (PyAV asks no further), so one who uses threads must count what comes out."""
         for packet in self.packets():
-            if self._threads != 1 and len(head) < HEAD_PACKETS:
-                head.append(packet)
-            yield from self.decode(packet)
-        for packet in head:
             yield from self.decode(packet)
         yield from self.decode(None)
 

@@ -2,7 +2,8 @@
 
 On damaged streams FFmpeg's frame threads give other frames and other pixels than one thread does (what a lost block is
 patched with depends on which frames are ready). A video's pixels must not depend on the machine, so the first error
-that threads meet sends the decoding back to the start with one thread; frames given until then are the same in both.
+that threads meet, or the first frame that they lose, sends the decoding back to the start with one thread; what was
+given until then is the same in both. Damage that raises no error anywhere (met with HEVC, seldom) goes unnoticed here.
 """
 
 from __future__ import annotations

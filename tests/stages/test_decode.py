@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from vidcomp.models.types import Frames
 from vidcomp.stages import decode_talk
 from vidcomp.stages.decode import DecodeError, Decoder, Outcome, Source
+from vidcomp.stages.decode_feed import Feed
 from vidcomp.stages.sample import plan_fps
 
 OPEN_GOP = B_FRAMES | {"x264-params": "open-gop=1"}
@@ -170,6 +171,23 @@ def test_a_recording_begun_in_the_middle_starts_at_its_first_whole_frame(
     assert 20 < source.info.frames < 60
     with av.open(str(middle)) as container:
         assert sum(bool(p.size) for p in container.demux(video=0)) > source.info.frames
+
+
+def test_what_cannot_decode_before_the_first_key_frame_is_no_error(tmp_path: Path) -> None:
+    options = {"bf": "0", "g": "50", "keyint_min": "50", "sc_threshold": "0"}
+    whole = make_clip(tmp_path / "whole.ts", count=60, options=options)
+    middle = cut(whole, 1.0, tmp_path / "middle.ts", start=0.2)
+    failed = 0
+    with av.open(str(middle), options={"probesize": "5000"}) as container:  # the parameter sets come later
+        for packet in container.demux(video=0):
+            try:
+                packet.decode()
+            except av.error.FFmpegError:
+                failed += 1
+    with av.open(str(middle), options={"probesize": "5000"}) as container:
+        feed = Feed(container, container.streams.video[0], threads=1)
+        assert (len(list(feed.frames())), feed.errors) == (10, 0)
+    assert failed > 10
 
 
 def test_a_packet_for_reference_only_is_no_frame(decoder: Decoder, tmp_path: Path) -> None:

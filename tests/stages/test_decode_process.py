@@ -285,10 +285,11 @@ def run_script(code: str, *words: str) -> subprocess.Popen[str]:
 @pytest.mark.parametrize("state", ["idle", "hung"])
 def test_the_child_dies_with_its_parent(sent: signal.Signals, state: str) -> None:
     script = (
-        "import sys, time, ctypes, vidcomp.stages.decode_child as c\n"
-        "c.die_with(int(sys.argv[-1])); print(flush=True)\n"
-        f"c.main() if {state == 'idle'} else ctypes.PyDLL(None).sleep(600)"
-    )
+        "import os, ctypes, vidcomp.stages.decode_child as c\n"
+        "def wait(fd): os.write(9, b'!'); return real(fd) if IDLE else ctypes.PyDLL(None).sleep(600)\n"
+        "replies, real, c.receive = c.own_stdout, c.receive, wait\n"
+        "c.own_stdout = lambda: os.dup2(replies(), 9); c.main()"
+    ).replace("IDLE", str(state == "idle"))
     code = (
         "import os, sys, time; from vidcomp.stages.decode_process import Process\n"
         "p = Process([sys.executable, '-c', sys.argv[1]])\n"
