@@ -12,7 +12,7 @@ import torch
 from ..models.checkpoint import identify
 from ..models.load import load_llm, prepare
 from ..stages.record import load
-from .presets import ConfigError
+from .errors import ConfigError
 
 
 def answer(

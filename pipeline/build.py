@@ -12,7 +12,7 @@ from ..models.load import load_model
 from ..stages.methods import Method, assemble
 from ..stages.standins import STAND_INS
 from .config import Recipe
-from .presets import ConfigError
+from .errors import ConfigError
 
 
 def build_model(recipe: Recipe) -> VideoModel:

@@ -11,24 +11,11 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from ..models.families import UnknownModelError
-from ..models.jsonfile import CheckpointError
 from ..stages.listing import UnknownMethodError, names
 from .config import Recipe
+from .errors import ConfigError
 
 Tree = dict[str, Any]
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be used; the message is one line: what, why, what to do."""
-
-
-CONFIG_ERRORS = (
-    ConfigError,
-    UnknownMethodError,
-    UnknownModelError,
-    CheckpointError,
-)  # the whole run's, not one input's
 
 
 def preset_names() -> list[str]:

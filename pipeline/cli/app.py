@@ -11,7 +11,7 @@ import typer
 from ...stages.failure import SourceError
 from ...stages.safefile import DamagedFileError
 from ..corpus import SourceListError
-from ..presets import CONFIG_ERRORS
+from ..errors import CONFIG_ERRORS
 from . import ask, encode, inspect, methods, verify
 from .screen import complain
 

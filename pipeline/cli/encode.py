@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..job import Job, Result
+from ..errors import CONFIG_ERRORS
 from ..manifest import NAME, Manifest
-from ..presets import CONFIG_ERRORS, build_recipe
 from ..report.summary import print_result, print_totals
 from ..runners import inline
 from .screen import complain, print_json, progress
+
+if TYPE_CHECKING:
+    from ..job import Job, Result
 
 SHOWN_FAILURES = 10
 
@@ -38,7 +40,9 @@ def command(
 ) -> int:
     """Encode videos into records; what is there already is not done again."""
     from ..corpus import expand
+    from ..job import Job
     from ..overrides import overrides
+    from ..presets import build_recipe
 
     over = overrides(model, retain, tokens, tokens_per_second, fps)
     recipe = build_recipe(config, method=method, settings=settings or (), over=over)
@@ -61,6 +65,8 @@ def command(
 
 def encode_all(job: Job, paths: list[Path], *, force: bool, quiet: bool) -> Any:
     """Each path's result, noted in the manifest as it comes."""
+    from ..job import Result
+
     manifest = Manifest(job.store.out)
 
     def work(path: Path) -> Result:

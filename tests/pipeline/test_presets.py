@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from vidcomp.pipeline.presets import ConfigError, build_recipe, method_names, preset_names
+from vidcomp.pipeline.errors import ConfigError
+from vidcomp.pipeline.presets import build_recipe, method_names, preset_names
 from vidcomp.stages.listing import UnknownMethodError
 
 IDENTITY = {"family": "dct"}
