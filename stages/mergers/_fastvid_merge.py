@@ -1,19 +1,24 @@
 """FastVID's STPrune: a plan of budgets made into a `Reduction`.
 
-Legend: T frames, N tokens of a frame, D channels; A anchors of a segment, B centres of an anchor, P pool tokens.
+Legend: T frames, N tokens of a frame, D channels, L frames of a segment, P its pool tokens.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
 
 from ...models.types import Segments, TokenGrid
-from .. import ops
+from .. import csr, ops
 from ..reduction import Reduction
+from ._fastvid_join import Entries, join
 from ._fastvid_plan import Plan
 
-Entries = tuple[Tensor, Tensor, Tensor]  # row, source token, weight
+MOST_ENTRIES = 1 << 20  # of the matrix sorted at once: takes about 50 MB
+
+Rows = tuple[Tensor, csr.Csr]  # anchors, and their rows of the sparse matrix
 
 
 def keep_valid(grid: TokenGrid) -> Reduction:
@@ -24,79 +29,76 @@ def keep_valid(grid: TokenGrid) -> Reduction:
 
 def merge(grid: TokenGrid, segments: Segments, plan: Plan, beta: float, k: int) -> Reduction:
     """Salient tokens as they are, centres with what joined them, rows in raster order of time."""
+    anchor, (indptr, indices, weights) = stacked(rows_by_span(grid, segments, plan, beta, k))
+    return Reduction(grid.shape, indptr, indices, weights, anchor)
+
+
+def rows_by_span(grid: TokenGrid, segments: Segments, plan: Plan, beta: float, k: int) -> Iterator[Rows]:
+    """The rows of spans that follow one another in time."""
+    feat_TND = grid.feat_TND
     salient_TN = salient_tokens(grid, plan)
-    alone = salient_TN.flatten().nonzero()[:, 0]
-    anchors, entries = (
-        [alone],
-        [(torch.arange(len(alone), device=alone.device), alone, alone.new_ones(len(alone)).float())],
-    )
     pool_TN = ~salient_TN if grid.valid is None else ~salient_TN & grid.valid.reshape(salient_TN.shape)
-    rows = len(alone)
     for first, end in segments.spans():
-        for frames in alike(range(first, end), plan.centres):
-            centre_AB = torch.stack([centres_of(grid, frame, salient_TN, plan.centres[frame], k) for frame in frames])
-            row, index, weight = join(grid, centre_AB, first, pool_TN[first:end], plan.pool_has_centres, beta)
-            anchors.append(centre_AB.flatten())
-            entries.append((row + rows, index, weight))
-            rows += centre_AB.numel()
-    row, index, weight = (torch.cat(part) for part in zip(*entries, strict=True))
-    return Reduction.from_entries(grid.shape, torch.cat(anchors), row, index, weight)
+        pool_LN = pool_TN[first:end]
+        for begin, stop, anchors in blocks(first, end, plan, pool=int(pool_LN.sum())):
+            found = [centres_of(feat_TND, frame, pool_TN[frame], plan.centres[frame], k) for frame in anchors]
+            centres = [ids for ids in found if len(ids)]
+            joined = join(feat_TND[first:end], first, pool_LN, centres, plan.pool_has_centres, beta)
+            salient = begin * grid.per_step + salient_TN[begin:stop].flatten().nonzero()[:, 0]
+            yield rows_of(salient, centres, joined)
 
 
 def salient_tokens(grid: TokenGrid, plan: Plan) -> Tensor:
     """bool (T, N): ATS, each frame's most attended valid patches."""
     assert grid.attention is not None  # `Method.decide` saw to what `needs` names
     attention_TN = grid.attention.reshape(grid.shape[0], -1).float()
-    if grid.valid is not None:
-        attention_TN = attention_TN.masked_fill(~grid.valid.reshape(attention_TN.shape), float("-inf"))
-    return ops.top_mask(attention_TN, torch.tensor(plan.salient, device=attention_TN.device))
+    counts = torch.tensor(plan.salient, device=attention_TN.device)
+    if grid.valid is None:
+        return ops.top_mask(attention_TN, counts)
+    valid_TN = grid.valid.reshape(attention_TN.shape)
+    return ops.top_mask(attention_TN.masked_fill(~valid_TN, float("-inf")), counts) & valid_TN
 
 
-def alike(frames: range, centres: dict[int, int]) -> list[list[int]]:
-    """The anchors among `frames`, in runs with equal numbers of centres, so that a run goes through one matmul."""
-    runs: list[list[int]] = []
-    for frame in (f for f in frames if centres.get(f)):
-        if runs and centres[runs[-1][0]] == centres[frame]:
-            runs[-1].append(frame)
-        else:
-            runs.append([frame])
-    return runs
+def blocks(first: int, end: int, plan: Plan, pool: int) -> Iterator[tuple[int, int, list[int]]]:
+    """A segment cut behind anchors into spans (begin, stop, anchors in it) whose entries can be sorted at once.
+
+    One span but for very long segments, where the entries, anchors x `pool`, grow with the square of the length.
+    """
+    anchors = [frame for frame in range(first, end) if plan.centres.get(frame)]
+    each = max(1, MOST_ENTRIES // max(1, pool))
+    begin = first
+    for at in range(0, max(1, len(anchors)), each):
+        here = anchors[at : at + each]
+        stop = here[-1] + 1 if at + each < len(anchors) else end
+        yield begin, stop, here
+        begin = stop
 
 
-def centres_of(grid: TokenGrid, frame: int, salient_TN: Tensor, count: int, k: int) -> Tensor:
-    """int64 (count,): flat ids of the frame's `count` best density peaks that are not salient."""
-    candidates = (~salient_TN[frame]).nonzero()[:, 0]
-    score = ops.dpc_scores(grid.feat_TND[frame][candidates], k)
-    return frame * grid.per_step + candidates[ops.top(score, count)]
+def centres_of(feat_TND: Tensor, frame: int, pool_N: Tensor, count: int, k: int) -> Tensor:
+    """int64 (count,): flat ids of the frame's `count` best density peaks in the pool, ascending; all where fewer."""
+    candidates = pool_N.nonzero()[:, 0]
+    score = ops.dpc_scores(feat_TND[frame][candidates], k)
+    return frame * feat_TND.shape[1] + candidates[ops.top(score, count)]
 
 
-def join(
-    grid: TokenGrid, centre_AB: Tensor, first: int, pool_LN: Tensor, pool_has_centres: bool, beta: float
-) -> Entries:
-    """DTM: for each anchor, every pool token joins its most similar centre; rows numbered as `centre_AB` lies."""
-    a, b = centre_AB.shape
-    pool_P = first * grid.per_step + pool_LN.flatten().nonzero()[:, 0]
-    best_PA = best_centres(grid, centre_AB, first, pool_LN)
-    row_PA = best_PA + b * torch.arange(a, device=best_PA.device)
-    index_PA = pool_P[:, None].expand(-1, a)
-    if not pool_has_centres:
-        other = (pool_P[:, None, None] != centre_AB).all(-1)
-        row_PA, index_PA = row_PA[other], index_PA[other]
-    row, index, centre = row_PA.flatten(), index_PA.flatten(), centre_AB.flatten()
-    joined = row.bincount(minlength=a * b)
-    own = (1 / (joined + 1)).clamp_min(beta)
-    weight = ((1 - own) / joined.clamp_min(1))[row]
-    return (
-        torch.cat([row, torch.arange(a * b, device=row.device)]),
-        torch.cat([index, centre]),
-        torch.cat([weight, own]),
+def rows_of(salient: Tensor, centres: list[Tensor], joined: Entries) -> Rows:
+    """The rows of a span of time, sorted by anchor: salient tokens alone, centres with what joined them."""
+    anchor = torch.cat([*centres, salient])
+    place = torch.argsort(torch.argsort(anchor))
+    row, index, weight = joined
+    alone = place[len(anchor) - len(salient) :]
+    built = csr.build(
+        len(anchor),
+        torch.cat([place[row], alone]),
+        torch.cat([index, salient]),
+        torch.cat([weight, weight.new_ones(len(salient))]),
     )
+    return anchor.sort().values, built
 
 
-def best_centres(grid: TokenGrid, centre_AB: Tensor, first: int, pool_LN: Tensor) -> Tensor:
-    """int64 (P, A): the centre, by its number within the anchor, that each pool token is most similar to."""
-    unit = ops.unit_rows(grid.feat_ND[centre_AB.flatten()])
-    steps = grid.feat_TND[first : first + len(pool_LN)]
-    # Whole frames lie together in memory: multiplying the few salient tokens along is cheaper than gathering the rest.
-    best = [ops.best_centre(step, unit, len(centre_AB))[pool] for step, pool in zip(steps, pool_LN, strict=True)]
-    return torch.cat(best)
+def stacked(spans: Iterable[Rows]) -> Rows:
+    """The rows of all spans as one matrix."""
+    anchors, built = zip(*spans, strict=True)
+    counts, indices, weights = zip(*[(indptr.diff(), index, weight) for indptr, index, weight in built], strict=True)
+    indptr = torch.nn.functional.pad(torch.cat(counts).cumsum(0), (1, 0))
+    return torch.cat(anchors), (indptr, torch.cat(indices), torch.cat(weights))
