@@ -46,14 +46,12 @@ class Checkpoint:
     def identity(self, dtype: str | None = None) -> dict[str, Any]:
         """What decides the tokens, JSON-able, without any path: equal identities encode alike.
 
-        `weights` is the hub's commit, or for a folder `weights.digest` (see there what it detects). `dtype`
-        None means the checkpoint's own.
+        The same weights have one identity, whether they came by a hub id or lie in a folder: `weights.digest` (see
+        there what it detects). `dtype` None means the checkpoint's own.
         """
-        named = {"id": self.model_id} if self.commit else {}
         return {
-            **named,
             "family": self.family,
-            "weights": self.commit or weights.digest(self.folder),
+            "weights": weights.digest(self.folder),
             "config": config_digest(self.config),
             "settings": dict(self.settings),
             "dtype": dtype_name(dtype or self.dtype),
@@ -78,6 +76,7 @@ def resolve(model_id: str, revision: str | None = None, *, settings: Mapping[str
     elif revision is not None:
         raise CheckpointError(f"{model_id} is a folder: it has no revision {revision!r}; leave the revision out")
     config = _config(folder)
+    processor_settings.refuse_unknown(config["model_type"], settings or {})
     own = processor_settings.from_folder(folder)
     weights.weight_files(folder)
     name = folder.resolve().name if local else model_id

@@ -23,7 +23,7 @@ def snapshot(model_id: str, revision: str | None) -> Path:
     except Exception as error:  # the hub's client raises a dozen unrelated types; each means the same here
         with suppress(Exception):
             return _fetch(model_id, revision, local_only=True)
-        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        reason = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
         raise CheckpointError(
             f"cannot get model {model_id!r} (revision {revision or 'main'}): {reason}; "
             "check the id, log in (hf auth login), or give a checkpoint's folder"

@@ -82,6 +82,14 @@ def from_folder(folder: Path) -> dict[str, Any]:
     return next(iter(found.values()))
 
 
+def refuse_unknown(family: str, given: Mapping[str, Any]) -> None:
+    """`CheckpointError` for a user's setting that the family's processor does not have (a checkpoint may hold more)."""
+    known = {*TABLES[family].defaults, *LEGACY}
+    for key in given:
+        if key not in known:
+            raise CheckpointError(f"model.settings.{key}: no such setting; there are: {', '.join(sorted(known))}")
+
+
 def _apply(settings: dict[str, Any], layer: Mapping[str, Any], processor: str) -> None:
     named = layer.get("video_processor_type") or processor
     if named != processor:

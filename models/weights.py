@@ -45,7 +45,10 @@ def header(path: Path) -> tuple[bytes, dict[str, Any]]:
         raw = file.read(length) if 8 + length <= size else b""
     try:
         entries = {name: entry for name, entry in json.loads(raw).items() if name != "__metadata__"}
-        end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+        spans = [(int(a), int(b)) for a, b in (entry["data_offsets"] for entry in entries.values())]
+        end = max((b for _, b in spans), default=0)
+        if any(not 0 <= a <= b for a, b in spans):
+            raise ValueError("offsets run backwards")
     except (ValueError, KeyError, TypeError, AttributeError):
         raise CheckpointError(
             f"{path}: not a safetensors file (cut short, or a git-lfs pointer?); fetch it again"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
+from ..models.families import BUILT_IN
 from ..stages.decode import Outcome
 from ..stages.methods import Method
 from ..stages.safefile import Header
@@ -40,8 +42,14 @@ def coverage(outcome: Outcome, sampled: int, tally: Tally) -> dict[str, Any]:
     missing = sampled - tally.frames
     return {
         "status": "partial" if missing or outcome.status == "partial" else "ok",
-        "decoded": {"declared": outcome.declared, "decoded": outcome.decoded, "missing": missing},
+        "decoded": {"declared": outcome.declared, "decoded": outcome.decoded, "missing": missing, "why": outcome.why},
     }
+
+
+def environment(family: str) -> dict[str, str]:
+    """Versions of what decoded and encoded: they may decide a value's last bits, and are no part of the key."""
+    used = ("av", "torch") if family in BUILT_IN else ("av", "torch", "transformers")
+    return {name: version(name) for name in used}
 
 
 def budget_account(asked: Mapping[str, float], method: Method, fps: float, frames: int, tally: Tally) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import torch
 from ..models.checkpoint import identify
 from ..models.load import load_llm, prepare
 from ..stages.record import load
+from .build import device as usable
 from .errors import ConfigError
 
 
@@ -25,11 +26,14 @@ def answer(
     """
     record = load(path)
     refuse_another_model(record.meta["model"], identify(model_id))
-    where = "cuda" if device == "auto" and torch.cuda.is_available() else "cpu" if device == "auto" else device
+    where = usable(device)
     start = time.perf_counter()
     model, tokenizer = load_llm(model_id, device=where)
     loaded = time.perf_counter()
-    inputs = prepare(model, tokenizer, record, question, position_rule=position_rule)
+    try:
+        inputs = prepare(model, tokenizer, record, question, position_rule=position_rule)
+    except ValueError as e:
+        raise ConfigError(str(e)) from None
     with torch.inference_mode():
         ids = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
     new = ids[0, inputs["input_ids"].shape[1] :]

@@ -53,12 +53,9 @@ def encode(
         over=overrides(model, retain, tokens, tokens_per_second, fps),
     )
     job = Job(recipe, Path(out))
-    before = torch.get_num_threads()
-    torch.set_num_threads(recipe.compute.threads)
     try:
         result = job.run(Path(source), force=force)
     finally:
-        torch.set_num_threads(before)
         job.close()
     if result.error is not None:
         raise result.error

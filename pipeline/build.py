@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import Any
 
 import torch
 
 from ..models.base import VideoModel
-from ..models.load import load_model
+from ..models.load import build_model
 from ..stages.methods import Method, assemble
 from ..stages.standins import STAND_INS
 from .config import Recipe
 from .errors import ConfigError
 
 
-def build_model(recipe: Recipe) -> VideoModel:
-    """The encoder, with its weights on the recipe's device."""
+def build_encoder(recipe: Recipe) -> VideoModel:
+    """The encoder, its weights not yet read (`setup` does)."""
     m = recipe.model
-    return load_model(m.id, revision=m.revision, dtype=m.dtype, device=device(recipe), settings=m.settings)
+    return build_model(m.id, revision=m.revision, dtype=m.dtype, settings=m.settings)
 
 
-def device(recipe: Recipe) -> str:
+def device(asked: str) -> str:
     """`auto` is a GPU where there is one; a named device that is not there is an error."""
-    if recipe.compute.device == "auto":
+    if asked == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=recipe.compute.device)
-    except (RuntimeError, AssertionError) as e:
-        raise ConfigError(f"compute.device {recipe.compute.device!r}: {str(e).splitlines()[0]}") from None
-    return recipe.compute.device
+        torch.empty(0, device=asked)
+    except (RuntimeError, AssertionError, NotImplementedError) as e:
+        raise ConfigError(f"device {asked!r} cannot be used: {str(e).splitlines()[0]}") from None
+    return asked
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """`count` torch threads inside, as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def build_method(recipe: Recipe) -> Method:

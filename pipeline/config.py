@@ -14,7 +14,7 @@ from ..stages.schema import SCHEMA
 class Strict(BaseModel):
     """A frozen block of settings that refuses unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ModelBlock(Strict):
@@ -37,6 +37,14 @@ class PartBlock(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
     name: str
+
+    @model_validator(mode="after")
+    def plain_values(self) -> PartBlock:
+        try:
+            canonical(self.model_extra)  # what cannot be written as JSON (NaN, a date) can enter no digest
+        except (TypeError, ValueError) as e:
+            raise ValueError(f"its settings must be plain JSON values ({e})") from None
+        return self
 
     @property
     def hyper(self) -> dict[str, Any]:
@@ -96,7 +104,7 @@ class Recipe(Strict):
 
     def resolved(self, identity: Mapping[str, Any]) -> dict[str, Any]:
         """What the record keeps and the digest covers; `identity` is the checkpoint's own account of itself."""
-        blocks = self.model_dump(include={"sample", "chunk_frames", "segmenter", "merger", "stand_ins"})
+        blocks = self.model_dump(include={"method", "sample", "chunk_frames", "segmenter", "merger", "stand_ins"})
         return {**blocks, "budget": self.budget.asked, "model": dict(identity), "schema": SCHEMA}
 
     def digest(self, identity: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,12 +12,16 @@ from typing import TYPE_CHECKING, Any
 from ..models.checkpoint import identify
 from ..stages.failure import SourceError
 from ..stages.safefile import Header
-from ..stages.store import Spool, Store, content_digest, record_key
+from ..stages.same_file import FileStamp
+from ..stages.store import Store, content_digest, record_key
 from .clock import Clock, Watch, unwatched
 from .config import Recipe
+from .errors import CONFIG_ERRORS, ConfigError
 
 if TYPE_CHECKING:
     from .encode import VideoEncoder
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,12 @@ class Job:
         self.recipe = recipe
         self.store = Store(out)
         model = recipe.model
-        self.identity = identify(model.id, model.revision, dtype=model.dtype, settings=model.settings)
+        try:
+            self.identity = identify(model.id, model.revision, dtype=model.dtype, settings=model.settings)
+        except CONFIG_ERRORS:
+            raise
+        except ValueError as e:
+            raise ConfigError(f"model {model.id!r}: {e}") from None
         self.recipe_digest = recipe.digest(self.identity)
 
     @cached_property
@@ -84,18 +94,26 @@ class Job:
         """Model, method and decode child; imports torch."""
         from .encode import VideoEncoder
 
-        return VideoEncoder(self.recipe, self.identity)
+        try:
+            return VideoEncoder(self.recipe, self.identity)
+        except CONFIG_ERRORS:
+            raise
+        except Exception as e:  # whatever a model's own code raises: the whole run's trouble, not this input's
+            log.debug("the encoder cannot be built", exc_info=True)
+            what = " ".join(f"{type(e).__name__}: {e}".split())[:300]
+            raise ConfigError(f"model {self.recipe.model.id!r} cannot be loaded ({what})") from None
 
     def run(self, path: Path, *, force: bool = False, watch: Watch = unwatched) -> Result:
         """Encode one file, or find its record. A source that fails is a result, not an exception."""
         clock = Clock()
         try:
-            content = digest_source(path)
+            stamp, content = digest_source(path)
             key = record_key(content, self.recipe_digest)
             header = None if force else self.store.find(key)
             if header is not None:
+                self.store.forget_spool(key)
                 return Result(str(path), header.meta["status"], True, header, clock.seconds())
-            header = self._encode(path, key, content, force, clock, watch)
+            header = self._encode(path, key, content, stamp, force, clock, watch)
         except SourceError as e:
             return Result(str(path), e.status, error=e)
         return Result(str(path), header.meta["status"], False, header, clock.seconds())
@@ -105,7 +123,9 @@ class Job:
         if "encoder" in self.__dict__:
             self.encoder.close()
 
-    def _encode(self, path: Path, key: str, content: str, force: bool, clock: Clock, watch: Watch) -> Header:
+    def _encode(
+        self, path: Path, key: str, content: str, stamp: FileStamp, force: bool, clock: Clock, watch: Watch
+    ) -> Header:
         about = {
             "key": key,
             "content": content,
@@ -118,22 +138,15 @@ class Job:
                 spool.clear()
             elif (header := self.store.find(key)) is not None:  # another process finished it while we waited
                 return header
-            return self._encode_or_clear(encoder, path, spool, about, clock, watch)
-
-    @staticmethod
-    def _encode_or_clear(
-        encoder: VideoEncoder, path: Path, spool: Spool, about: dict[str, Any], clock: Clock, watch: Watch
-    ) -> Header:
-        """A source that fails leaves nothing behind; an interrupted run leaves its closed chunks."""
-        try:
-            return encoder.encode(path, spool, about, clock, watch)
-        except SourceError:
-            spool.clear()
-            raise
+            try:
+                return encoder.encode(path, stamp, spool, about, clock, watch)
+            except SourceError:  # a source that fails leaves nothing behind; an interrupted run leaves its chunks
+                spool.clear()
+                raise
 
 
-def digest_source(path: Path) -> str:
-    """The content digest of a regular, readable, non-empty file; `SourceError` otherwise."""
+def digest_source(path: Path) -> tuple[FileStamp, str]:
+    """State and content digest of a regular, readable, non-empty file; `SourceError` otherwise."""
     try:
         if not path.exists():
             raise SourceError("missing", "no such file", "check the path")
@@ -141,6 +154,7 @@ def digest_source(path: Path) -> str:
             raise SourceError("unreadable", "not a regular file", "give a video file or a folder of them")
         if path.stat().st_size == 0:
             raise SourceError("empty", "the file has no bytes", "copy or download it again")
-        return content_digest(path)
+        stamp = FileStamp.of(path)
+        return stamp, content_digest(path)
     except OSError as e:
         raise SourceError("unreadable", f"cannot be read ({e.strerror})", "check its permissions") from None

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 NAME = "manifest.jsonl"
 TIMING = frozenset({"seconds", "cached"})  # what may differ between two runs that came to the same
@@ -26,11 +26,19 @@ class Manifest:
         self._last[row["path"]] = dict(row)
         line = json.dumps(row, sort_keys=True) + "\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            os.write(fd, line.encode())
-        finally:
-            os.close(fd)
+        with open(self.path, "a+b", buffering=0) as out:
+            left = memoryview(b"".join([b"" if ends_whole(out) else b"\n", line.encode()]))
+            while left:
+                left = left[out.write(left) :]
+
+
+def ends_whole(out: IO[bytes]) -> bool:
+    """Whether a file is empty or ends with a line break; a line torn by a crash must be closed before the next."""
+    size = out.seek(0, os.SEEK_END)
+    if not size:
+        return True
+    out.seek(size - 1)
+    return out.read(1) == b"\n"
 
 
 def rows(path: Path) -> list[dict[str, Any]]:

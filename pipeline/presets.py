@@ -101,16 +101,15 @@ def build_recipe(
     settings: Iterable[str | Mapping[str, Any]] = (),
     over: Mapping[str, Any] | None = None,
 ) -> Recipe:
-    """`default.yaml`, then the method's preset, then `config`, then `over` (flags), then `settings` (`--set`).
+    """`default.yaml`, the preset of the config's method, `config`, then the preset of `method`, flags, `settings`.
 
     Raises:
         ConfigError, UnknownMethodError: one line each.
     """
     given = dict(config) if isinstance(config, Mapping) else read_config(config) if config else {}
     default = preset("default")
-    chosen = method or given.get("method") or default["method"]
-    tree = merge(default, method_tree(chosen))
-    layers = [{k: v for k, v in given.items() if k != "method"}, over or {}]
+    tree = merge(default, method_tree(given.get("method") or default["method"]))
+    layers = [{k: v for k, v in given.items() if k != "method"}, method_tree(method) if method else {}, over or {}]
     layers += [parse_setting(s) if isinstance(s, str) else s for s in settings]
     return validate(functools.reduce(lay, layers, tree))
 

@@ -56,6 +56,7 @@ class Method:
         `tokens` None: the method's own parameter decides, nominally; else exactly min(tokens, valid tokens) rows.
         """
         grid = complete(grid, self.stand_ins, self.needs)
+        carry = None if carry is None else carry.to(grid.data.device)  # a resumed one comes from a file
         segments = self.segmenter.segment(grid)
         if tokens is None:
             reduction, carried = self.merger.step(grid, segments, carry)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -20,7 +20,9 @@ class _End:
     pass
 
 
-def prefetch(items: Generator[T, None, None], depth: int = 1, cancel: Callable[[], None] | None = None) -> Iterator[T]:
+def prefetch(
+    items: Generator[T, None, None], depth: int = 1, cancel: Callable[[], None] | None = None
+) -> Generator[T, None, None]:
     """The same items in the same order, at most `depth` made ahead in one thread.
 
     An error in `items` is raised here, after the items before it. When the consumer stops early (Ctrl-C too), `cancel`

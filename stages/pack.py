@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ..models.types import Frames, TokenGrid
+from .failure import SourceError
 from .record import EXTRA, source
 from .reduction import Reduction
 from .safefile import Header, Source
@@ -46,7 +48,16 @@ def pack(
     optional = {"frame_vectors": grid.frame_vectors, CARRY: carry}
     tensors |= {name: value for name, value in optional.items() if value is not None}
     tensors |= {EXTRA + name: value for name, value in kept.extra.items()}
+    check_finite(tensors)
     return {name: source(value) for name, value in tensors.items()}
+
+
+def check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """`SourceError` where a value is NaN or infinite: such a record would be cached for good."""
+    for name, value in tensors.items():
+        if value.dtype.is_floating_point and not bool(torch.isfinite(value).all()):
+            what = f"the model gave values that are not finite ({name})"
+            raise SourceError("unsupported", what, "take another --set model.dtype: bfloat16 or float32")
 
 
 def progress_after(parts: list[Header]) -> Progress:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
-from typing import Any, ClassVar, Literal, Self
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from torch import Tensor
 
@@ -29,12 +32,15 @@ Result = Literal["prunes", "merges", "both"]
 class Part:
     """What segmenters and mergers share.
 
-    `needs` besides features; `paper` it follows; `either`: fields of which one at most holds, so that setting one by a
-    flat hyper-parameter clears the others' presets.
+    `needs` besides features; `paper` it follows; `family`: in a word or two, what it goes by; `complexity`: time to
+    decide, in T steps, N tokens of one, D channels, and what else it names; these two have no default. `either`: fields
+    of which one at most holds, so that setting one by a flat hyper-parameter clears the others' presets.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset()
     paper: ClassVar[str] = "vidcomp"
+    family: ClassVar[str]
+    complexity: ClassVar[str]
     either: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
@@ -123,4 +129,33 @@ def make(kind: Kind, name: str, hyper: Mapping[str, Any]) -> Part:
     missing = [k for k, f in known.items() if k not in hyper and f.default is MISSING and f.default_factory is MISSING]
     if missing:
         raise ValueError(f"{kind} {name!r} needs {', '.join(missing)}")
-    return cls(**hyper)
+    return cls(**{key: typed(cls, key, value) for key, value in hyper.items()})
+
+
+def typed(cls: type[Part], key: str, value: Any) -> Any:
+    """A hyper-parameter's value in its field's type; a `ValueError` names the types it may have.
+
+    Settings come from YAML and JSON: a whole number stands for a float, a list for a tuple, and nothing else is bent.
+    """
+    hint = get_type_hints(cls)[key]
+    options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    for option in options:
+        plain = get_origin(option) or option
+        if plain is Literal and value in get_args(option):
+            return value
+        if plain is float and isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
+        if plain is int and isinstance(value, Integral) and not isinstance(value, bool):
+            return int(value)
+        if plain in (tuple, Sequence, list) and isinstance(value, list | tuple):
+            return tuple(value)
+        if plain in (bool, str, NoneType) and isinstance(value, plain):
+            return value
+    raise ValueError(f"{cls.name()}.{key} must be {' or '.join(map(named, options))}, got {value!r}")
+
+
+def named(option: Any) -> str:
+    """A type for a person: `int`, `'onevision' or 'llava_video'`, `none`."""
+    if get_origin(option) is Literal:
+        return " or ".join(repr(choice) for choice in get_args(option))
+    return "none" if option is NoneType else str(getattr(option, "__name__", option))

@@ -17,9 +17,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from ..models.types import Shaped, law
-from .safefile import DamagedFileError, Header, Source, check_tensors, read_header, write, write_atomically
-from .schema import SCHEMA
+from ..models.types import Shaped, brief, law
+from .record_check import check_record
+from .safefile import DamagedFileError, Source, check_tensors, read_header, write, write_atomically
 
 DTYPE_NAMES = {
     torch.float64: "F64",
@@ -62,17 +62,21 @@ class VideoRecord(Shaped):
         k, (t, h, w) = self.tokens.shape[0], self.grid
         law(self.tokens.ndim == 2, f"tokens must be (K,D), got {tuple(self.tokens.shape)}")
         wanted = {
-            "positions": (k, 3),
-            "boxes": (k, 6),
-            "sizes": (k,),
-            "pts_s": (k,),
-            "owner": (t * h * w,),
-            "grid_pts_s": (t,),
-            "frame_pts_s": tuple(self.frame_index.shape),
+            "positions": ((k, 3), torch.int32),
+            "boxes": ((k, 6), torch.int32),
+            "sizes": ((k,), torch.int32),
+            "pts_s": ((k,), torch.float64),
+            "owner": ((t * h * w,), torch.int32),
+            "grid_pts_s": ((t,), torch.float64),
+            "frame_pts_s": (tuple(self.frame_index.shape), torch.float64),
         }
-        for name, shape in wanted.items():
-            got = tuple(getattr(self, name).shape)
-            law(got == shape, f"{name} must be {shape}, got {got}")
+        for name, (shape, dtype) in wanted.items():
+            got = getattr(self, name)
+            law(tuple(got.shape) == shape and got.dtype == dtype, f"{name} must be {dtype} {shape}, got {brief(got)}")
+        limits = torch.tensor([t, h, w], dtype=torch.int32)
+        inside = bool(((self.positions >= 0) & (self.positions < limits)).all())
+        law(inside, f"positions must lie in the grid {self.grid}")
+        law(bool(((self.owner >= -1) & (self.owner < k)).all()), f"owners must be rows 0..{k - 1} or -1")
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -121,7 +125,7 @@ def load(path: str | Path, *, verify: bool = True) -> VideoRecord:
         DamagedFileError: not a record of this schema, or torn, or altered.
     """
     header = read_header(Path(path))
-    check_schema(header)
+    check_record(header)
     if verify:
         check_tensors(header)
     with safe_open(path, framework="pt") as f:
@@ -131,10 +135,3 @@ def load(path: str | Path, *, verify: bool = True) -> VideoRecord:
         return VideoRecord(meta=header.meta, extra=extra, **held)
     except (TypeError, ValueError, KeyError) as e:
         raise DamagedFileError(f"{path}: its tensors do not make a record ({e}): encode the video again") from None
-
-
-def check_schema(header: Header) -> None:
-    """Refuse a file of another schema, naming both."""
-    found = header.meta.get("schema")
-    if found != SCHEMA:
-        raise DamagedFileError(f"{header.path}: schema {found}, this vidcomp reads {SCHEMA}: encode the video again")

@@ -167,13 +167,15 @@ def read_header(path: Path) -> Header:
     try:
         table = json.loads(raw)
         meta = json.loads(table.pop("__metadata__")[META_KEY])
-        stated = meta["header_digest"]
+        stated, digests = meta["header_digest"], dict(meta["tensors"])
         entries = {name: _entry(spec, 8 + length) for name, spec in table.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as e:
         raise DamagedFileError(f"{path}: not a vidcomp record ({type(e).__name__}): encode the video again") from None
     blank = raw.replace(_digest_field(str(stated)), _digest_field(NO_DIGEST), 1)
     if digest_of([blank]) != stated:
         raise DamagedFileError(f"{path}: its header was altered after it was written: encode the video again")
+    if digests.keys() != entries.keys():
+        raise DamagedFileError(f"{path}: its tensors are not those that its header lists: encode the video again")
     at = 8 + length
     for name, entry in entries.items():
         if entry.start != at or entry.end - at != math.prod(entry.shape) * ITEM_BYTES[entry.dtype]:
@@ -205,5 +207,5 @@ def blocks_of(path: Path, entry: Entry) -> Iterable[bytes]:
 def check_tensors(header: Header) -> None:
     """Re-hash every tensor; `DamagedFileError` names the first that differs."""
     for name, entry in header.entries.items():
-        if digest_of(blocks_of(header.path, entry)) != header.meta["tensors"].get(name):
+        if digest_of(blocks_of(header.path, entry)) != header.meta["tensors"][name]:
             raise DamagedFileError(f"{header.path}: tensor {name!r} is damaged: encode the video again")

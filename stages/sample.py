@@ -27,9 +27,14 @@ def plan_fps(pts_s: NDArray[np.float64], end_s: float, fps: float) -> NDArray[np
     _check(pts_s, fps)
     since_s = pts_s - pts_s[0]
     midpoints = (since_s[:-1] + since_s[1:]) / 2
-    final = max(math.ceil((end_s - pts_s[0] - SAME_TIME_S) * fps) - 1, 0)
+    final = _targets(end_s - float(pts_s[0]), fps) - 1
     last = np.minimum(np.append(np.floor((midpoints + SAME_TIME_S) * fps), final), final)
     return np.flatnonzero(np.diff(last, prepend=-1.0) > 0).astype(np.int64)
+
+
+def _targets(span_s: float, fps: float) -> int:
+    """How many multiples of 1/fps lie in [0, span_s), at least one."""
+    return max(math.ceil((span_s - SAME_TIME_S) * fps), 1)
 
 
 def _check(pts_s: NDArray[np.float64], fps: float) -> None:
@@ -39,3 +44,13 @@ def _check(pts_s: NDArray[np.float64], fps: float) -> None:
         raise ValueError("pts_s must ascend")
     if not (math.isfinite(fps) and fps > 0):
         raise ValueError(f"fps must be a positive number, got {fps}")
+
+
+def sampled_fps(pts_s: NDArray[np.float64], end_s: float, frames: int, fps: float) -> float:
+    """Frames a second that a plan of `frames` at `fps` really has.
+
+    That is `fps`, unless the source has too few frames (it is slower, or has gaps): each is taken once, so there are
+    fewer than times asked for, and a step of the grid stands for more time than 1/fps.
+    """
+    span_s = end_s - float(pts_s[0])
+    return fps if frames >= _targets(span_s, fps) else frames / span_s

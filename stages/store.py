@@ -7,8 +7,10 @@ memory stays bounded by one chunk. Imports no torch: a cache hit needs none.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from .record_check import check_record
 from .safefile import (
     BLOCK,
     DamagedFileError,
@@ -61,15 +64,24 @@ class Store:
         return self.out / f"{key}{SUFFIX}"
 
     def find(self, key: str) -> Header | None:
-        """The header of a finished record, or None; a damaged file counts as absent and is made anew."""
+        """The header of a finished record, or None. One that is torn, altered in its header, of another schema or
+        under another's name counts as absent and is made anew; tensors are re-hashed by `load` and `verify`."""
         try:
-            return read_header(self.path(key))
+            header = read_header(self.path(key))
+            check_record(header)
         except (FileNotFoundError, DamagedFileError):
             return None
+        return header if header.meta["key"] == key else None
 
     def records(self) -> list[Path]:
         """Every finished record's path, sorted."""
         return sorted(p for p in self.out.glob(f"*{SUFFIX}") if not p.name.startswith("."))
+
+    def forget_spool(self, key: str) -> None:
+        """Remove what a crash behind the last rename left of a finished record's spool."""
+        if (self.out / ".parts" / key).exists():
+            with self.spool(key) as spool:
+                spool.clear()
 
     @contextmanager
     def spool(self, key: str) -> Iterator[Spool]:
@@ -77,6 +89,7 @@ class Store:
 
         A second process that wants the same record waits here, and then finds it finished.
         """
+        self.out.mkdir(parents=True, exist_ok=True)
         folder = self.out / ".parts" / key
         lock = lock_file(folder.with_suffix(".lock"))
         try:
@@ -97,13 +110,25 @@ def lock_file(path: Path) -> int:
     it then starts over with the one that stands there now.
     """
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            path.parent.mkdir(exist_ok=True)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except (FileNotFoundError, FileExistsError):
+            refuse_obstacle(path.parent)
+            continue  # another holder just removed the folder, empty as it was, under our hands
         fcntl.flock(fd, fcntl.LOCK_EX)
         with suppress(FileNotFoundError):
             if os.fstat(fd).st_ino == os.stat(path).st_ino:
                 return fd
         os.close(fd)
+
+
+def refuse_obstacle(folder: Path) -> None:
+    """Raise unless `folder` is a folder, or is absent from one that is there."""
+    with suppress(FileNotFoundError):
+        if not stat.S_ISDIR(os.stat(folder).st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, "not a folder", str(folder))
+    os.stat(folder.parent)
 
 
 @dataclass(frozen=True)
@@ -140,6 +165,11 @@ class Spool:
         write_atomically(self.final, lambda out: write(out, tensors, meta), scratch=self.folder)
         self._remove_from(0)
         return read_header(self.final)
+
+    def without_last(self, parts: list[Header]) -> list[Header]:
+        """All parts but the last, which is removed: the run must see the video's end again to judge it."""
+        self._remove_from(len(parts) - 1)
+        return parts[:-1]
 
     def clear(self) -> None:
         """Forget all parts (`--force`)."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import signal
+import sys
 from types import FrameType
 from typing import Any
 
@@ -14,6 +17,8 @@ from ..corpus import SourceListError
 from ..errors import CONFIG_ERRORS
 from . import ask, encode, inspect, methods, verify
 from .screen import complain
+
+log = logging.getLogger(__name__)
 
 USAGE, INPUT_FAILED, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
@@ -39,6 +44,9 @@ class Terminated(BaseException):
 
 def run(arguments: list[str]) -> int:
     """The exit code of `vidcomp ARGUMENTS`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that is no UTF-8 can still be told
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
         return _run(arguments)
@@ -67,6 +75,13 @@ def _run(arguments: list[str]) -> int:
         return INPUT_FAILED
     except BrokenPipeError:
         return INTERRUPTED
+    except OSError as e:
+        complain(f"{e.filename or 'reading or writing'}: {e.strerror or e}: check the path, its permissions, the disk")
+        return USAGE
+    except Exception as e:
+        log.debug("a command raised", exc_info=True)
+        complain(f"internal error ({type(e).__name__}: {e}): please report this")
+        return USAGE
     if code == INTERRUPTED:  # what typer makes of Ctrl-C
         raise KeyboardInterrupt
     return code if isinstance(code, int) else 0

@@ -90,10 +90,15 @@ def tell(result: Result, *, alone: bool, quiet: bool) -> None:
     if result.failed:
         complain(f"{result.path}: {result.status}: {result.error}")
     elif result.status == "partial":
-        decoded = result.to_json()["decoded"]
-        complain(f"{result.path}: partial: {decoded['decoded']} of {decoded['declared']} frames could be read")
+        complain(f"{result.path}: partial: {partly(result.to_json()['decoded'])}")
     if not quiet and not result.failed:
         print_result(result.to_json(), whole=alone)
+
+
+def partly(decoded: dict[str, Any]) -> str:
+    """What of a partial video could be read, and why no more."""
+    declared = "" if decoded["declared"] is None else f" of {decoded['declared']}"
+    return f"{decoded['decoded']}{declared} frames could be read ({decoded['why'] or 'a sampled frame is missing'})"
 
 
 def totals(results: list[Result], out: Path) -> dict[str, Any]:

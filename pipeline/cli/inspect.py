@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ...stages.failure import SourceError
+from ...stages.record_check import check_record
 from ...stages.safefile import Header, read_header
 from ..report.summary import describe_source, print_table
 from .screen import print_json
@@ -29,13 +30,15 @@ def command(
 def open_header(path: Path) -> Header:
     """The header, or one line: what is missing."""
     try:
-        return read_header(path)
+        header = read_header(path)
     except (FileNotFoundError, IsADirectoryError):
         raise SourceError(
             "missing", f"{path}: no such record", "give the .safetensors file that encode named"
         ) from None
     except OSError as e:
         raise SourceError("unreadable", f"{path}: {e.strerror}", "check its permissions") from None
+    check_record(header)
+    return header
 
 
 def tensors(header: Header) -> dict[str, Any]:

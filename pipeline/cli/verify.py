@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ...stages.record_check import check_record
 from ...stages.safefile import DamagedFileError, check_tensors, read_header
-from ...stages.schema import SCHEMA
 from ...stages.store import Store
 from ..corpus import SourceListError
 from .screen import complain, print_json
@@ -48,8 +48,7 @@ def damage(path: Path) -> str | None:
     """What is wrong with a record, in one line; None: nothing."""
     try:
         header = read_header(path)
-        if header.meta.get("schema") != SCHEMA:
-            return f"{path}: schema {header.meta.get('schema')}, this vidcomp reads {SCHEMA}: encode the video again"
+        check_record(header)
         check_tensors(header)
     except DamagedFileError as e:
         return str(e)

@@ -250,3 +250,147 @@ def test_several_inputs_are_all_accounted_for(cli: Cli, clip: Path, here: Path) 
     assert [f["path"] for f in said.json["failures"]] == ["in/b.mp4"]
     assert len(Path(said.json["manifest"]).read_text().splitlines()) == 3
     assert "3 inputs: 1 failed:not_video, 2 ok (2 from the cache)" in cli("encode", "in").out
+
+
+# -- found by review: each stood broken once ---------------------------------------------------------
+
+
+def damaged(path: Path) -> Path:
+    """A clip whose last tenth is noise: its end decides that it is partial."""
+    data = bytearray(make_clip(path, frames=60, size=(160, 120), movflags="faststart").read_bytes())
+    tail = len(data) // 8
+    data[-tail:] = bytes(b ^ 0x5A for b in data[-tail:])
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("where", ["add", "finish"])
+def test_a_damaged_video_is_judged_alike_after_an_interruption(
+    cli: Cli, here: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    bad = damaged(here / "bad.mp4")
+    words = ("encode", bad, *CHUNKS)
+    whole = cli(*words, "-o", "whole", "--json").json
+    assert whole["status"] == "partial"
+    real = getattr(Spool, where)
+
+    def stop(self: Spool, *rest: Any) -> Any:
+        if where == "finish" or rest[0] == 2:
+            raise KeyboardInterrupt
+        return real(self, *rest)
+
+    monkeypatch.setattr(Spool, where, stop)
+    assert cli(*words, "-o", "broken").code == 130
+    monkeypatch.setattr(Spool, where, real)
+    again = cli(*words, "-o", "broken", "--json").json
+    assert again["status"] == "partial"
+    assert Path(again["record"]).read_bytes() == Path(whole["record"]).read_bytes()
+
+
+def test_a_file_that_changes_while_it_is_read_gets_no_record(
+    cli: Cli, clip: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(clip, here / "a.mp4")
+    plan = VideoEncoder.plan
+
+    def swap(self: VideoEncoder, *rest: Any) -> Any:
+        make_clip(here / "a.mp4", frames=20)
+        return plan(self, *rest)
+
+    monkeypatch.setattr(VideoEncoder, "plan", swap)
+    said = cli("encode", "a.mp4", "--json")
+    assert (said.code, said.json["status"]) == (2, "failed:unreadable")
+    assert "changed while it was read" in said.err
+    assert [p.name for p in (here / "vidcomp-out").iterdir()] == ["manifest.jsonl"]
+
+
+def test_values_that_are_not_finite_are_refused(
+    cli: Cli, clip: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed = VideoEncoder._embed
+
+    def broken(self: VideoEncoder, *rest: Any) -> Any:
+        grid = embed(self, *rest)
+        grid.data[..., 0] = float("nan")
+        return grid
+
+    monkeypatch.setattr(VideoEncoder, "_embed", broken)
+    said = cli("encode", clip, "--method", "uniform")
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert "not finite" in said.err
+
+
+def test_the_recipe_decides_the_threads(cli: Cli, clip: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, embed, before = [], VideoEncoder._embed, torch.get_num_threads()
+
+    def watch(self: VideoEncoder, *rest: Any) -> Any:
+        seen.append(torch.get_num_threads())
+        return embed(self, *rest)
+
+    monkeypatch.setattr(VideoEncoder, "_embed", watch)
+    cli("encode", clip)
+    cli("encode", clip, "--force", "--set", "compute.threads=3")
+    assert seen == [1, 3]
+    assert torch.get_num_threads() == before
+
+
+def test_more_frames_a_second_than_there_are(cli: Cli, clip: Path, here: Path) -> None:
+    result = cli("encode", clip, "--fps", "30", "--tokens-per-second", "10", "--json").json
+    assert (result["frames"], result["tokens_out"]) == (60, 60)
+    record = vidcomp.load(result["record"])
+    assert (record.meta["fps"], record.meta["seconds_per_step"]) == (10.0, 0.1)
+
+
+def test_a_finished_record_drops_the_spool_that_a_crash_left(cli: Cli, clip: Path, here: Path) -> None:
+    path = Path(cli("encode", clip, "--json").json["record"])
+    left = path.parent / ".parts" / path.stem
+    left.mkdir(parents=True)
+    (left / "000000.safetensors").write_bytes(b"left over")
+    assert cli("encode", clip, "--json").json["cached"] is True
+    assert not left.parent.exists()
+
+
+def test_an_encoder_that_cannot_be_built_ends_the_run(
+    cli: Cli, clip: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: VideoEncoder, *rest: Any) -> None:
+        raise RuntimeError("out of\nmemory")
+
+    monkeypatch.setattr(VideoEncoder, "__init__", fail)
+    said = cli("encode", clip, clip)
+    assert (said.code, said.err) == (1, "vidcomp: model 'dct' cannot be loaded (RuntimeError: out of memory)\n")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["{clip}", "-o", "{clip}"],
+        ["{clip}", "-o", "/proc/nope"],
+        ["{clip}", "--set", "model.dtype=float16"],
+        ["{clip}", "--set", "merger.beta=.nan"],
+        ["{clip}", "--set", "merger.beta=2020-01-01"],
+        ["{clip}", "--set", "merger.k=2.5"],
+        ["{clip}", "--set", "merger.retain=abc"],
+        ["{clip}", "--set", "decode.deadline_s=.inf"],
+        ["{clip}", "--tokens-per-second", "inf"],
+        ["{clip}", "--fps", "nan"],
+        ["x" * 300],
+        ["{clip}", "--config", "x" * 300],
+        ["{clip}", "--set", "compute.device=nonsense"],
+    ],
+)
+def test_odd_settings_are_one_line_too(cli: Cli, clip: Path, here: Path, words: list[str]) -> None:
+    said = cli("encode", *(w.format(clip=clip) for w in words))
+    assert (said.code, said.out, said.err.count("\n")) == (1, "", 1), said.err
+    assert "internal" not in said.err
+
+
+def test_a_name_that_is_no_utf8_can_be_told(here: Path, clip: Path) -> None:
+    name = os.fsencode(here) + b"/bad\xff name\n.mp4"
+    shutil.copy(os.fsencode(clip), name)
+    words = [sys.executable, "-m", "vidcomp", "encode", name]
+    done = subprocess.run(
+        words, capture_output=True, check=False, env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"Traceback" not in done.stderr

@@ -22,3 +22,5 @@ def test_odd_names_and_torn_lines(tmp_path: Path) -> None:
     with open(tmp_path / NAME, "ab") as f:
         f.write(b'{"path": "torn')
     assert [r["path"] for r in rows(tmp_path / NAME)] == [odd]
+    Manifest(tmp_path).note({"path": "next", "status": "ok"})
+    assert [r["path"] for r in rows(tmp_path / NAME)] == [odd, "next"]

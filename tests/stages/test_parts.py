@@ -48,7 +48,7 @@ def test_unknown_names_say_what_there_is():
         ("fastvid", {"retain": -0.1}, "retain must be"),
         ("fastvid", {"beta": 2}, "beta must be"),
         ("fastvid", {"k": 0}, "k must be"),
-        ("fastvid", {"variant": "llava"}, "variant must be one of onevision"),
+        ("fastvid", {"variant": "llava"}, "variant must be 'onevision' or "),
         ("pool", {"spatial": 0}, "spatial"),
         ("pool", {"retain": 7}, "retain"),
         ("uniform", {"retain": 7}, "retain"),
