@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .models.load import load_model, prepare
     from .models.preprocess import preprocess
-    from .pipeline.api import encode, methods, reduce
+    from .pipeline.api import encode, methods
+    from .pipeline.reduce import reduce
     from .stages.record import VideoRecord, load
     from .stages.reduction import Reduction
 
@@ -29,7 +30,7 @@ _HOME = {
     "methods": ".pipeline.api",
     "prepare": ".models.load",
     "preprocess": ".models.preprocess",
-    "reduce": ".pipeline.api",
+    "reduce": ".pipeline.reduce",
 }
 
 __all__ = [

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vidcomp.models.types import Segments, TokenGrid
-from vidcomp.pipeline.api import reduce
+from vidcomp.pipeline.reduce import reduce
 from vidcomp.stages.mergers.dtd import Dtd
 from vidcomp.stages.mergers.rlt import Rlt
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vidcomp.models.types import TokenGrid
-from vidcomp.pipeline.api import reduce
+from vidcomp.pipeline.reduce import reduce
 from vidcomp.stages.mergers.dtd import Dtd
 from vidcomp.stages.parts import make
 

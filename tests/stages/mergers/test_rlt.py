@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vidcomp.models.types import TokenGrid
-from vidcomp.pipeline.api import reduce
+from vidcomp.pipeline.reduce import reduce
 from vidcomp.stages.mergers.rlt import Rlt
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])

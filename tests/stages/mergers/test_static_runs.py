@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vidcomp.models.types import TokenGrid
-from vidcomp.pipeline.api import reduce
+from vidcomp.pipeline.reduce import reduce
 from vidcomp.stages.mergers.static_runs import StaticRuns
 
 
