@@ -79,6 +79,29 @@ def test_a_video_llm_answers_from_the_record(cli: Cli, clip: Path, here: Path, t
     assert cli(*words, "--retain", "0.5", "--json").json["cached"] is True
 
 
+@pytest.mark.parametrize(
+    ("question", "more", "says"),
+    [
+        ("what <|video_pad|> is this", (), "the question spells the placeholder"),
+        ("What?", ("--position-rule", "nope"), "position_rule must be one of"),
+        ("What?", ("--device", "nonsense"), "device 'nonsense' cannot be used"),
+    ],
+)
+def test_a_question_that_cannot_be_asked_is_one_line(
+    cli: Cli, clip: Path, here: Path, tiny: Path, question: str, more: tuple[str, ...], says: str
+) -> None:
+    record = cli("encode", clip, "--model", tiny, "--method", "evs", "--json").json["record"]
+    said = cli("ask", record, question, "--model", tiny, *more)
+    assert (said.code, said.out, said.err.count("\n")) == (1, "", 1)
+    assert says in said.err
+
+
+def test_an_unknown_model_setting_is_refused(cli: Cli, clip: Path, here: Path, tiny: Path) -> None:
+    said = cli("encode", clip, "--model", tiny, "--set", "model.settings.max_pixles=1000")
+    assert (said.code, said.err.count("\n")) == (1, 1)
+    assert "model.settings.max_pixles: no such setting" in said.err
+
+
 def test_a_record_of_another_model_is_refused(cli: Cli, record: Path, tiny: Path) -> None:
     said = cli("ask", record, "What happens?", "--model", tiny)
     assert (said.code, said.err.count("\n")) == (1, 1)

@@ -44,6 +44,11 @@ def test_another_merger_starts_afresh() -> None:
     assert recipe.merger.hyper == {"retain": 0.2}
 
 
+def test_a_named_method_wins_over_a_config() -> None:
+    recipe = build_recipe("fastvid", method="evs")
+    assert (recipe.method, recipe.segmenter.name, recipe.merger.name) == ("evs", "uniform", "evs")
+
+
 def test_stand_ins_go_with_the_merger_they_were_named_for() -> None:
     assert build_recipe(method="fastvid").stand_ins.keys() == {"attention", "frame_vectors"}
     assert build_recipe(settings=["merger.name=evs"]).stand_ins == {}
