@@ -68,7 +68,8 @@ class Merger(Part, ABC):
 
     @property
     def causal(self) -> bool:
-        """True where, with these settings, anchors and values do not depend on `chunk_frames`."""
+        """True where, with these settings, anchors do not depend on `chunk_frames`, nor values but for averages over a
+        run, which end at a chunk's border."""
         return False
 
     @abstractmethod
