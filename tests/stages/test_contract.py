@@ -10,7 +10,8 @@ from vidcomp.stages.methods import Method
 from vidcomp.stages.parts import make, names
 
 SHAPES = [(6, 4, 5), (1, 3, 4), (7, 1, 3), (2, 5, 1), (9, 6, 4), (1, 1, 1)]
-CAUSAL = {"aim": {}, "dtd": {}, "evs": {"threshold": 0.3}, "pool": {}, "static_runs": {}, "tome": {}}  # settings under which a merger is causal
+# settings under which a merger is causal
+CAUSAL = {"aim": {}, "dtd": {}, "evs": {"threshold": 0.3}, "pool": {}, "static_runs": {}, "tome": {}}
 END_AT_BORDERS = {"static_runs"}  # averages over a run end with the chunk: its anchors are the same, values are not
 MERGERS = [n for n in names("merger") if not {"pixels", "audio"} & make("merger", n, {}).needs]
 
