@@ -31,6 +31,8 @@ class Evs(Merger):
     """
 
     paper: ClassVar[str] = "EVS, arXiv 2510.14624"
+    family: ClassVar[str] = "temporal difference"
+    complexity: ClassVar[str] = "O(TND)"
     either: ClassVar[tuple[str, ...]] = ("retain", "threshold")
 
     retain: float | None = 0.25

@@ -50,6 +50,8 @@ class FastVid(Merger):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"attention"})
     paper: ClassVar[str] = "FastVID, NeurIPS 2025, arXiv 2503.11187"
+    family: ClassVar[str] = "segment clusters"
+    complexity: ClassVar[str] = "O(AN²D + TNMD), A anchor frames, M centres of a segment"
     kind: ClassVar[Result] = "both"
 
     retain: float = 0.1

@@ -38,6 +38,8 @@ class Hdbscan(Merger):
 
     kind: ClassVar[Result] = "both"
     paper: ClassVar[str] = "vidcomp; HDBSCAN, Campello et al. 2013, doi:10.1007/978-3-642-37456-2_14"
+    family: ClassVar[str] = "clustering"
+    complexity: ClassVar[str] = "O(G²D), G tokens of each segment"
 
     retain: float = 0.1
     min_cluster: int = 5

@@ -37,6 +37,8 @@ class HoliTom(Merger):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"attention"})
     paper: ClassVar[str] = "HoliTom, NeurIPS 2025, arXiv 2505.21334"
+    family: ClassVar[str] = "segment clusters"
+    complexity: ClassVar[str] = "O(TND + P²D), P static places of each segment"
     kind: ClassVar[Result] = "both"
 
     retain: float = 0.15

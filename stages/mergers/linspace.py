@@ -28,6 +28,8 @@ class Linspace(Merger):
     """
 
     paper: ClassVar[str] = "TS-LLaVA, arXiv 2411.11066"
+    family: ClassVar[str] = "baseline"
+    complexity: ClassVar[str] = "O(TN)"
     either: ClassVar[tuple[str, ...]] = ("retain", "tokens")
 
     retain: float | None = 0.1

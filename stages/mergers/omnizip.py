@@ -40,6 +40,8 @@ class OmniZip(Merger):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"audio"})
     paper: ClassVar[str] = "OmniZip, audio-guided token compression"
+    family: ClassVar[str] = "audio-guided"
+    complexity: ClassVar[str] = "O(TN²D + PTND), P pooled audio tokens"
 
     audio_drop: float = 0.3
     video_drop: float = 0.6

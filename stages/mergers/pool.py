@@ -23,6 +23,8 @@ class Pool(Merger):
     cell a step, steps are averaged too.
     """
 
+    family: ClassVar[str] = "baseline"
+    complexity: ClassVar[str] = "O(TN)"
     needs: ClassVar[frozenset[Need]] = frozenset({"grid"})
     kind: ClassVar[Result] = "merges"
 

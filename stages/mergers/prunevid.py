@@ -34,6 +34,8 @@ class PruneVid(Merger):
     """
 
     paper: ClassVar[str] = "PruneVid, ACL 2025, arXiv 2412.16117"
+    family: ClassVar[str] = "segment clusters"
+    complexity: ClassVar[str] = "O(TND + G²D), G tokens of each group: at most O(TN²D)"
     kind: ClassVar[Result] = "both"
 
     tau: float = 0.8

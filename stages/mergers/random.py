@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -23,6 +23,9 @@ class Random(Merger):
     A baseline of vidcomp's own. Every step draws from its own generator, seeded by `seed` and the step's pts: no two
     chunks (or steps) share a pattern, nothing is carried, a resumed run draws the same, and no global state is touched.
     """
+
+    family: ClassVar[str] = "baseline"
+    complexity: ClassVar[str] = "O(TN log TN)"
 
     retain: float = 0.1
     seed: int = 0

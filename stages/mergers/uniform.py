@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ class Uniform(Merger):
 
     A baseline of vidcomp's own. Of V valid tokens, K are the middles of K equal runs: number (2i+1)*V // 2K.
     """
+
+    family: ClassVar[str] = "baseline"
+    complexity: ClassVar[str] = "O(TN)"
 
     retain: float = 0.1
 

@@ -37,6 +37,8 @@ class Ward(Merger):
     needs: ClassVar[frozenset[Need]] = frozenset({"grid"})
     kind: ClassVar[Result] = "merges"
     paper: ClassVar[str] = "vidcomp; Ward 1963, doi:10.1080/01621459.1963.10500845"
+    family: ClassVar[str] = "clustering"
+    complexity: ClassVar[str] = "O(TND + TNC log TN), C folded channels"
 
     retain: float = 0.1
     channels: int = 256

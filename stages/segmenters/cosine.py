@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -18,6 +19,9 @@ class Cosine(Segmenter):
     Our own. The model's frame vectors where it gives them, else the mean token of each step. What rounding leaves
     between equal directions counts as 1; a zero vector is like nothing (cosine 0), another zero vector included.
     """
+
+    family: ClassVar[str] = "cuts"
+    complexity: ClassVar[str] = "O(TND), of frame vectors O(TG)"
 
     threshold: float = 0.9
 

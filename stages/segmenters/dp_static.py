@@ -26,6 +26,8 @@ class DpStatic(Segmenter):
     """
 
     paper: ClassVar[str] = "HoliTom, NeurIPS 2025, arXiv 2505.21334"
+    family: ClassVar[str] = "dynamic programming"
+    complexity: ClassVar[str] = "O(TND + TW), W = max_window"
 
     tau: float = 0.8
     max_window: int = 1024

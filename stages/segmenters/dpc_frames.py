@@ -30,6 +30,8 @@ class DpcFrames(Segmenter):
     """
 
     paper: ClassVar[str] = "PruneVid, ACL 2025, arXiv 2412.16117"
+    family: ClassVar[str] = "frame clusters"
+    complexity: ClassVar[str] = "O(TND + T²D)"
 
     segment_ratio: float = 0.25
     k: int = 7

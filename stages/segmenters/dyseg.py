@@ -26,6 +26,8 @@ class DySeg(Segmenter):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"frame_vectors"})
     paper: ClassVar[str] = "FastVID, NeurIPS 2025, arXiv 2503.11187"
+    family: ClassVar[str] = "cuts"
+    complexity: ClassVar[str] = "O(TG)"
 
     segments: int = 8
     tau: float = 0.9

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -13,6 +14,9 @@ from ..parts import Segmenter
 @dataclass(frozen=True)
 class Uniform(Segmenter):
     """`segments` runs whose lengths differ by at most one step; never more runs than steps."""
+
+    family: ClassVar[str] = "fixed"
+    complexity: ClassVar[str] = "O(S)"
 
     segments: int = 1
 
