@@ -39,8 +39,8 @@ class Forest:
 
 def grow(feat_VD: Tensor, edges: Tensor) -> Forest:
     """The forest of points `feat_VD` (float, CPU) where `edges` int64 (E,2) are neighbours."""
-    from scipy.sparse import coo_matrix  # type: ignore[import-untyped]
-    from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
 
     points = len(feat_VD)
     i, j = torch.cat([edges, edges.flip(1)]).T.numpy()
