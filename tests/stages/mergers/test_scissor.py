@@ -1,0 +1,67 @@
+"""LLaVA-Scissor: components, means of means, and what the reference cannot do."""
+
+import pytest
+import torch
+
+from vidcomp.models.types import TokenGrid
+from vidcomp.pipeline.reduce import reduce
+from vidcomp.stages import ops_graph
+from vidcomp.stages.mergers._scissor_rows import assign
+from vidcomp.stages.mergers.scissor import Scissor, tokens_of
+
+
+def at_angles(*frames):
+    """Unit vectors in the plane, one list of degrees for each frame."""
+    angle = torch.deg2rad(torch.tensor(frames, dtype=torch.float64)).float()
+    return torch.stack([angle.cos(), angle.sin()], -1)[:, None]
+
+
+def test_chains_join_and_means_ignore_sizes():
+    feat = at_angles([0, 10, 20, 100], [10, 100, 200, 300])  # tau = cos 15
+    found = reduce(feat, "scissor", tau=0.966)
+    assert found.owner.tolist() == [0, 0, 0, 1, 0, 1, 2, 3]
+    assert found.sizes.tolist() == [4, 2, 1, 1]
+    assert found.anchor.tolist() == [1, 3, 6, 7]
+    want = torch.tensor([1 / 6, 1 / 6, 1 / 6, 0, 1 / 2, 0, 0, 0]) + torch.tensor([1.0, 1, 1, 0, 1, 0, 0, 0])
+    torch.testing.assert_close(found.to_sparse().to_dense()[0], want / 5)
+
+
+def test_zero_vectors_are_one_component():
+    feat = torch.cat([torch.zeros(2, 3), torch.eye(3), torch.zeros(1, 3)]).view(2, 1, 3, 3)
+    found = reduce(feat, "scissor")
+    assert found.owner.tolist() == [0, 0, 1, 2, 3, 0]
+
+
+def test_a_level_of_one_keeps_all():
+    assert reduce(torch.ones(2, 2, 3, 8), "scissor", tau=1.0).is_selection
+    assert len(reduce(torch.ones(2, 2, 3, 8), "scissor", tau=0.99)) == 1
+
+
+@pytest.mark.parametrize("tau", [-0.2, 0.3, 0.6, 0.8])
+def test_no_comparison_that_mattered_was_left_out(tau):
+    g = torch.Generator().manual_seed(1)
+    feat = torch.randn(40, 1, 1, 6, generator=g) * torch.rand(40, 1, 1, 1, generator=g)
+    feat = feat + 0.3 * torch.randn(40, 3, 5, 6, generator=g)
+    grid = TokenGrid(feat, torch.arange(40).double())
+    seen, feat_VD = tokens_of(grid)
+    parts = Scissor(tau).components(grid, seen, feat_VD)
+    reps = torch.stack([parts.nodes_MD[parts.group_M == k].mean(0) for k in parts.group_M.unique()])
+    want = torch.nn.functional.cosine_similarity(feat_VD[:, None], reps, dim=-1).argmax(1)
+    assert torch.equal(assign(feat_VD, parts, tau), want)
+
+
+def test_many_edges_are_joined_as_they_come(monkeypatch):
+    feat = torch.randn(500, 4, generator=torch.Generator().manual_seed(2))
+    whole = ops_graph.similar_components(feat, 0.95, [(0, 200), (200, 500)])
+    monkeypatch.setattr(ops_graph, "BLOCK_CELLS", 3000)
+    monkeypatch.setattr(ops_graph, "MOST_EDGES", 50)
+    assert torch.equal(whole, ops_graph.similar_components(feat, 0.95, [(0, 200), (200, 500)]))
+    assert not set(whole[:200].tolist()) & set(whole[200:].tolist())
+
+
+def test_exact_budgets_keep_the_frames_level():
+    feat = at_angles([0, 20, 120], [30, 150, 240])
+    at_default = Scissor(0.9).at(1 / 3)
+    assert (at_default.tau, at_default.between_frames) == pytest.approx((0.9, 0.9))
+    for tokens in range(1, 7):
+        assert len(reduce(feat, "scissor", tokens=tokens)) == tokens
