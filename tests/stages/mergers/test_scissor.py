@@ -8,6 +8,7 @@ from vidcomp.pipeline.reduce import reduce
 from vidcomp.stages import ops_graph
 from vidcomp.stages.mergers._scissor_rows import assign
 from vidcomp.stages.mergers.scissor import Scissor, tokens_of
+from vidcomp.stages.methods import assemble
 
 
 def at_angles(*frames):
@@ -60,8 +61,9 @@ def test_many_edges_are_joined_as_they_come(monkeypatch):
 
 
 def test_exact_budgets_keep_the_frames_level():
-    feat = at_angles([0, 20, 120], [30, 150, 240])
+    grid = TokenGrid(at_angles([0, 20, 120], [30, 150, 240]), torch.arange(2).double())
+    built = assemble("scissor", ("uniform", {}), ("scissor", {}), {}, {})
     at_default = Scissor(0.9).at(1 / 3)
     assert (at_default.tau, at_default.between_frames) == pytest.approx((0.9, 0.9))
     for tokens in range(1, 7):
-        assert len(reduce(feat, "scissor", tokens=tokens)) == tokens
+        assert len(built.decide(grid, tokens=tokens)[0]) == tokens
