@@ -109,7 +109,8 @@ class VideoRecord(Shaped):
 
 def source(value: Tensor) -> Source:
     """A tensor in memory as something to be written."""
-    flat = value.detach().contiguous().cpu().reshape(-1)
+    flat = value.detach().reshape(-1).to("cpu", copy=True, memory_format=torch.contiguous_format)
+    flat = flat.as_strided(flat.shape, (1,))  # one element counts as contiguous at any stride, but not to `view`
     data = memoryview(flat.view(torch.uint8).numpy().data) if len(flat) else memoryview(b"")
     return Source(DTYPE_NAMES[value.dtype], tuple(value.shape), lambda: [data])
 

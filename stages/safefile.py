@@ -208,4 +208,4 @@ def check_tensors(header: Header) -> None:
     """Re-hash every tensor; `DamagedFileError` names the first that differs."""
     for name, entry in header.entries.items():
         if digest_of(blocks_of(header.path, entry)) != header.meta["tensors"][name]:
-            raise DamagedFileError(f"{header.path}: tensor {name!r} is damaged: encode the video again")
+            raise DamagedFileError(f"{header.path}: tensor {name!r} is damaged: encode the video again with --force")

@@ -79,6 +79,14 @@ def test_a_video_llm_answers_from_the_record(cli: Cli, clip: Path, here: Path, t
     assert cli(*words, "--retain", "0.5", "--json").json["cached"] is True
 
 
+@pytest.mark.parametrize("fps", ["0.1", "5.5"])
+def test_a_chunk_of_one_time_step(cli: Cli, clip: Path, here: Path, tiny: Path, fps: str) -> None:
+    words = ("encode", clip, "--model", tiny, "--method", "evs", "--fps", fps, "--set", "chunk_frames=32", "--json")
+    said = cli(*words)
+    assert (said.code, said.json["status"]) == (0, "ok"), said.err
+    assert said.json["frames"] % 32 in (1, 2)
+
+
 @pytest.mark.parametrize(
     ("question", "more", "says"),
     [

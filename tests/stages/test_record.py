@@ -47,6 +47,13 @@ def test_there_and_back(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+def test_one_step_out_of_a_strided_tensor_is_saved(tmp_path: Path) -> None:
+    every_other = torch.arange(2, dtype=torch.float64)[::2]
+    assert every_other.stride() == (2,)
+    assert b"".join(source(every_other + 0).blocks()) == b"".join(source(every_other).blocks()) == bytes(8)
+    assert len(b"".join(source(torch.zeros(2, 3).T[:1]).blocks())) == 8
+
+
 def test_repr_shows_shapes() -> None:
     shown = repr(record())
     assert "tokens=bfloat16(3, 5)" in shown
