@@ -158,6 +158,8 @@ def read_header(path: Path) -> Header:
         FileNotFoundError: no such file.
         DamagedFileError: not a vidcomp file, or torn, or altered.
     """
+    if path.exists() and not path.is_file():
+        raise DamagedFileError(f"{path}: not a regular file: give a record")
     with open(path, "rb") as f:
         size = os.fstat(f.fileno()).st_size
         length = int.from_bytes(f.read(8), "little")

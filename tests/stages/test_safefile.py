@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import random
 from pathlib import Path
 
@@ -80,6 +81,12 @@ def test_every_cut_and_extension_is_found(tmp_path: Path) -> None:
         path.write_bytes(bad)
         with pytest.raises(DamagedFileError):
             whole(path)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a")
+    with pytest.raises(DamagedFileError, match="not a regular file"):
+        read_header(tmp_path / "a")
 
 
 def test_noise_is_refused(tmp_path: Path) -> None:
