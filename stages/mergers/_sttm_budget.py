@@ -13,7 +13,8 @@ from .. import ops
 from ..parts import Merger
 from ..reduction import Reduction
 from ._sttm_links import Nodes
-from ._sttm_tree import Pyramid
+from ._sttm_read import Pyramid, coarsest
+from ._sttm_tree import Tree
 
 if TYPE_CHECKING:
     from .sttm import Sttm
@@ -45,19 +46,16 @@ class Measured(Merger):
         return replace(self, method=self.method.at(knob))
 
     def score(self, grid: TokenGrid, segments: Segments, carry: Tensor | None) -> Tensor:
-        return unlike(grid, self.pyramid)
+        return unlike(grid, self.pyramid.tree, self.method.weighted)
 
 
-def unlike(grid: TokenGrid, pyramid: Pyramid) -> Tensor:
+def unlike(grid: TokenGrid, tree: Tree, weighted: bool) -> Tensor:
     """float (N,): 1 - cos of each token to the coarsest cell that it is in, to its step's mean without a pyramid."""
-    means_TCD, cell_N = pyramid.levels[0].value.flatten(1, 2), _coarsest(pyramid)
-    if len(pyramid.levels) == 1:
-        means_TCD, cell_N = ops.step_means(grid.feat_TND)[:, None], torch.zeros_like(cell_N)
-    away = [ops.dissimilarity(ops.row_cosine(s, m, cell_N)) for s, m in zip(grid.feat_TND, means_TCD, strict=True)]
-    return torch.cat(away)
-
-
-def _coarsest(pyramid: Pyramid) -> Tensor:
-    """int64 (N,): the cell of the coarsest level, in its step, that each place of a step is in."""
-    across = pyramid.levels[0].value.shape[2]
-    return (pyramid.row[0][:, None] * across + pyramid.column[0]).flatten()
+    whole = len(tree.sizes) == 1
+    cell_N = torch.zeros_like(tree.cell[0]) if whole else tree.cell[0]
+    away_TN = grid.data.new_empty(len(grid.data), grid.per_step, dtype=ops.wide_dtype(grid.data.dtype))
+    for step_HWD, away_N in zip(grid.data, away_TN, strict=True):
+        feat_ND = step_HWD.flatten(0, 1)
+        means_CD = ops.step_means(feat_ND[None]) if whole else coarsest(step_HWD[None], tree, weighted)[0]
+        away_N.copy_(ops.dissimilarity(ops.row_cosine(feat_ND, means_CD, cell_N)))
+    return away_TN.flatten()

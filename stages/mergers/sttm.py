@@ -15,7 +15,8 @@ from ..parts import Merger, Need, Result
 from ..reduction import Reduction
 from ._sttm_budget import Measured, unlike
 from ._sttm_links import Nodes
-from ._sttm_tree import Pyramid, build
+from ._sttm_read import Pyramid, read
+from ._sttm_tree import Tree
 
 UNREACHABLE = 1.001  # above every cosine, with rounding
 LEAST = 1e-6  # the lowest temporal threshold that still merges
@@ -71,8 +72,17 @@ class Sttm(Merger):
         return self.merged(grid, Nodes(self.pyramid(grid), self.spatial_threshold))
 
     def pyramid(self, grid: TokenGrid) -> Pyramid:
-        """All that the thresholds are asked of."""
-        return build(grid.data, self.root_level, self.weighted, self.head_dim)
+        """All that the thresholds are asked of: the temporal one, and the spatial one, at which leaves are linked."""
+        d = grid.data.shape[3]
+        if self.head_dim is not None and d % self.head_dim:
+            raise ValueError(f"head_dim must divide the {d} channels, got {self.head_dim}")
+        parts = d // self.head_dim if self.head_dim else 1
+        linked_at = self.spatial_threshold if (self.temporal_threshold or 0) > 0 else None
+        return read(grid.data, self.tree(grid), self.weighted, parts, linked_at)
+
+    def tree(self, grid: TokenGrid) -> Tree:
+        """The cells of each frame."""
+        return Tree.over(*grid.shape[1:], self.root_level, grid.data.device)
 
     def merged(self, grid: TokenGrid, nodes: Nodes) -> Reduction:
         """The groups of `nodes` at this temporal threshold, as rows."""
@@ -101,4 +111,4 @@ class Sttm(Merger):
 
     def score(self, grid: TokenGrid, segments: Segments, carry: Tensor | None) -> Tensor:
         """float (N,): 1 - cos to the coarsest cell that the token is in, to its frame's mean without a pyramid."""
-        return unlike(grid, self.pyramid(grid))
+        return unlike(grid, self.tree(grid), self.weighted)

@@ -5,8 +5,10 @@ import torch
 
 from vidcomp.models.types import Segments, TokenGrid
 from vidcomp.stages.mergers._sttm_links import collapse
-from vidcomp.stages.mergers._sttm_tree import build, level_sizes
+from vidcomp.stages.mergers._sttm_read import coarsest
+from vidcomp.stages.mergers._sttm_tree import Tree, level_sizes
 from vidcomp.stages.mergers.sttm import Sttm
+from vidcomp.stages.ops_pairs import Pairs
 
 SHAPES = [(1, 1, 1), (3, 1, 1), (2, 1, 7), (2, 6, 1), (1, 5, 5), (3, 7, 6), (2, 3, 9), (2, 2, 9)]
 
@@ -40,7 +42,8 @@ def test_levels(size, root_level, levels):
 def test_rows_are_the_pyramids_cells(shape, weighted):
     grid = example(shape)
     found = decide(grid, spatial_threshold=-2.0, temporal_threshold=None, root_level=0, weighted=weighted)
-    root = build(grid.data, 0, weighted, None).levels[0].value.flatten(0, 2)
+    tree = Tree.over(*shape[1:], 0, grid.data.device)
+    root = coarsest(grid.data, tree, weighted).flatten(0, 1)
     area = found.sizes[:, None] if weighted else 1
     torch.testing.assert_close(found.apply(grid.data) * area, root)
     assert int(found.sizes.sum()) == grid.count
@@ -99,3 +102,28 @@ def test_bad_settings_are_refused(hyper):
 def test_heads_must_divide_the_channels():
     with pytest.raises(ValueError, match="divide the 8 channels"):
         decide(example((1, 4, 4)), head_dim=3)
+
+
+@pytest.mark.parametrize("block_bytes", [1, 1 << 12, 1 << 30])
+@pytest.mark.parametrize("head_dim", [None, 4])
+def test_blocks_do_not_matter(block_bytes, head_dim, monkeypatch):
+    grid = example((7, 5, 6))
+    hyper = {"spatial_threshold": 0.1, "temporal_threshold": 0.1, "root_level": 0, "head_dim": head_dim}
+    whole = Sttm(**hyper).pyramid(grid)
+    monkeypatch.setattr("vidcomp.stages.mergers._sttm_read.BLOCK_BYTES", block_bytes)
+    parted = Sttm(**hyper).pyramid(grid)
+    assert torch.equal(whole.agree, parted.agree)
+    assert sorted(zip(whole.pairs.tolist(), whole.near.tolist(), strict=True)) == sorted(
+        zip(parted.pairs.tolist(), parted.near.tolist(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("parts", [1, 3])
+def test_dots_of_pairs(dtype, parts):
+    rows = torch.randn(5, 12, generator=torch.Generator().manual_seed(0)).to(dtype)
+    first, second = torch.tensor([3, 0, 3, 4, 3]), torch.tensor([1, 0, 3, 2, 1])
+    split = rows.view(5, parts, -1)
+    dots = Pairs.of(first, second, 5, parts).dots(rows)
+    torch.testing.assert_close(dots, (split[first] * split[second]).sum(-1))
+    assert Pairs.of(first[:0], second[:0], 5, parts).dots(rows).shape == (0, parts)
