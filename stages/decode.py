@@ -131,6 +131,8 @@ class Source:
     end_s: float
     key: NDArray[np.bool_] = field(repr=False)
     _ticks: NDArray[np.int64] = field(repr=False)  # (M,): what the child knows frames by
+    _packets: NDArray[np.int64] = field(repr=False)  # (P,): pts of each packet, in decode order
+    _kinds: NDArray[np.uint8] = field(repr=False)  # (P,): see `decode_entry`
     _request: dict[str, Any] = field(repr=False)
     _decoder: Decoder = field(repr=False)
     _outcome: Outcome | None = field(default=None, repr=False)
@@ -164,9 +166,9 @@ class Source:
             process = self._decoder._ready()
             patience = self._decoder._patience(DECODE_S + DECODE_PER_S * self.info.duration_s)
             shown = self._ticks[: wanted[-1] + 1]
-            request = self._decoder._limits | self._request | {"shown": len(shown)}
+            request = self._decoder._limits | self._request | {"shown": len(shown), "wanted": len(wanted)}
             size = (self.info.width, self.info.height)
-            blob = shown.tobytes() + wanted.tobytes()
+            blob = b"".join(array.tobytes() for array in (self._packets, shown, wanted, self._kinds))
             with process.exchange():
                 for places, pictures in ask_frames(process, request, blob, size, patience, account):
                     at = wanted[places]
@@ -178,21 +180,24 @@ class Source:
 def _source(decoder: Decoder, name: str, facts: Mapping[str, Any], blob: bytes) -> Source:
     """A source as the child describes it."""
     info = SourceInfo.from_json(facts["info"])
-    ticks = np.frombuffer(blob, np.int64, info.frames)
-    known = np.arange(info.frames) if facts["by_order"] else ticks
+    packets = np.frombuffer(blob, np.int64, facts["packets"])
+    ticks = np.frombuffer(blob, np.int64, info.frames, offset=packets.nbytes)
+    flags = np.frombuffer(blob, np.uint8, offset=packets.nbytes + ticks.nbytes)
     request = {
         "do": "decode",
         "path": name,
         "stored": facts["stored"],
         "turn": [info.rotation, info.mirrored],
-        "by_order": facts["by_order"],
+        **{field: facts[field] for field in ("by_order", "packets")},
     }
     return Source(
         info=info,
         pts_s=seconds(ticks, info.time_base),
         end_s=float(seconds(np.array([facts["end"]]), info.time_base)[0]),
-        key=np.frombuffer(blob, bool, info.frames, offset=ticks.nbytes),
-        _ticks=known,
+        key=flags[: info.frames].astype(bool),
+        _ticks=np.arange(info.frames) if facts["by_order"] else ticks,
+        _packets=packets,
+        _kinds=flags[info.frames :],
         _request=request,
         _decoder=decoder,
     )

@@ -3,7 +3,7 @@
 A decoder can hang inside C or crash, and only a process can be killed; this one costs 0.2 s to start, for it imports
 numpy and av, never torch. MEMORY is the inherited memfd that pictures go into, PARENT the process it dies with.
 
-    {"do": "open", "path", ...}    -> {"bytes"}, then {"info", "stored", "end", "by_order"} + ticks int64, keys uint8
+    {"do": "open", "path", ...}    -> {"bytes"}, then {"info", ...} + packets' pts and ticks int64, keys, kinds uint8
     {"do": "decode", "path", ...}  -> {"slot"} + places int64, each answered by {"do": "ack"}; then {"done": {...}}
     either                         -> {"failed": {"reason", "message", "fix"}}
 
@@ -16,6 +16,7 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from typing import Any, Final
 
 import av
@@ -23,9 +24,11 @@ import numpy as np
 
 from .decode_info import DecodeError
 from .decode_open import File, open_file
-from .decode_pick import Decoding, Painter, Wanted
+from .decode_paint import Painter
+from .decode_pick import Decoding, Wanted
 from .decode_probe import probe
 from .decode_ring import Ring
+from .decode_route import Packets
 from .orientation import Orientation
 from .wire import receive, send
 
@@ -78,16 +81,32 @@ def answer_open(file: File, replies: int) -> None:
     """The file's size first, so that the parent's patience can grow with it; then the facts."""
     send(replies, {"bytes": os.fstat(file.fd).st_size})
     found = probe(file)
-    shown = found.timeline
-    facts = {"info": found.info.to_json(), "stored": found.stored, "end": shown.end, "by_order": shown.by_order}
-    send(replies, facts, shown.ticks.tobytes() + shown.key.tobytes())
+    shown, packets = found.timeline, found.packets
+    facts = {
+        "info": found.info.to_json(),
+        "stored": found.stored,
+        "end": shown.end,
+        "by_order": shown.by_order,
+        "packets": len(packets.pts),
+    }
+    arrays = (packets.pts, shown.ticks, shown.key, packets.kind)
+    send(replies, facts, b"".join(array.tobytes() for array in arrays))
+
+
+def split(blob: bytes, *counts: int) -> Iterator[np.ndarray]:
+    """Arrays int64 of `counts` values, then one of bytes."""
+    at = 0
+    for count in counts:
+        yield np.frombuffer(blob, np.int64, count, at)
+        at += 8 * count
+    yield np.frombuffer(blob, np.uint8, offset=at)
 
 
 def answer_decode(file: File, request: dict[str, Any], blob: bytes, memory: int, replies: int) -> None:
     """The wanted frames through the ring, then how it went."""
-    ticks = np.frombuffer(blob, np.int64, request["shown"])
-    wanted = Wanted(ticks, np.frombuffer(blob, np.int64, offset=ticks.nbytes), request["by_order"])
-    decoding = Decoding(file, wanted, request["threads"])
+    pts, ticks, index, kind = split(blob, request["packets"], request["shown"], request["wanted"])
+    wanted = Wanted(ticks, index, request["by_order"])
+    decoding = Decoding(file, wanted, Packets(pts, kind), request["threads"])
     painter = Painter(request["stored"], Orientation(*request["turn"]), request["threads"])
     ring = Ring(memory, tuple(request["ring"]), (0, replies))
     for place, frame in decoding.frames():

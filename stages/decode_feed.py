@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Self
 
 import av
@@ -30,7 +30,7 @@ class Feed:
         self._keyed = False
 
     @classmethod
-    @contextmanager
+    @contextlib.contextmanager
     def of(cls, file: File, threads: int) -> Iterator[Self]:
         """A feed of the file's video, opened anew."""
         with file.container() as container:
@@ -65,6 +65,23 @@ class Feed:
             self._failed += 1
             self._failed_before_key += not self._keyed
             return []
+
+    @property
+    def seekable(self) -> bool:
+        """Whether its container has an index to seek by."""
+        return self.container.format.name in ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+
+    def seek_before(self, pts: int) -> None:
+        """Go on with the packets from somewhere before the key frame shown at `pts`. The decoder must be empty."""
+        second = round(1 / (self.stream.time_base or 1))  # indices are by dts, which is earlier
+        with contextlib.suppress(av.error.FFmpegError):  # then it goes on where it is
+            self.container.seek(pts - second, stream=self.stream)
+
+    def drain(self) -> list[VideoFrame]:
+        """The frames that are left; the decoder then forgets all it has seen, and may be given any entry."""
+        left = self.decode(None)
+        self.decoder.flush_buffers()
+        return left
 
     def frames(self) -> Iterator[VideoFrame]:
         """All frames in presentation order. An error among those that threads have left at the end hides the rest of

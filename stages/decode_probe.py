@@ -13,12 +13,16 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
+from av.packet import Packet
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from .decode_damage import Header, Read, damage
+from .decode_entry import DISPOSABLE, PLAIN, Kinds
 from .decode_feed import Feed, shows_nothing
 from .decode_info import DecodeError, SourceInfo
 from .decode_open import AGAIN, File
+from .decode_route import Packets
 from .decode_timeline import NO_TIME, Timeline, of_frames, of_packets
 from .orientation import orientation, upright_size
 
@@ -27,11 +31,27 @@ FIELD_FORMATS: Final = ("mpegts", "mpeg", "h264", "hevc", "mpegvideo")  # a pack
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What is known of a file before its frames are asked for; `stored` is (width, height) before turning upright."""
+    """What is known of a file before its frames are asked for; `stored` is (width, height) before turning upright;
+    `packets` has none where frames are known by their order."""
 
     info: SourceInfo
     stored: tuple[int, int]
     timeline: Timeline
+    packets: Packets
+
+
+@dataclass(slots=True)
+class Table:
+    """All packets in decode order: `pts` in ticks, NO_TIME where no frame comes of one, and `kind`."""
+
+    pts: array[int] = field(default_factory=lambda: array("q"))
+    kind: bytearray = field(default_factory=bytearray)
+
+    def packets(self, *, entries: bool, disposable: bool) -> Packets:
+        """As arrays, with kinds of packets that cannot be trusted taken for plain."""
+        kind = np.frombuffer(bytes(self.kind), np.uint8)
+        trusted = np.where(kind == DISPOSABLE, disposable, entries)
+        return Packets(np.array(self.pts, np.int64), np.where(trusted, kind, PLAIN).astype(np.uint8))
 
 
 @dataclass(slots=True)
@@ -55,32 +75,58 @@ def probe(file: File) -> Probe:
     """The facts of a file. `DecodeError` where it has no video, or none of it can be decoded."""
     with Feed.of(file, threads=1) as feed:
         header = Header.of(feed.container, feed.stream)
-        times, first, read = scan(feed, header.codec)
+        scan = Scan(Kinds(feed.stream))
+        scan.read(feed, header.codec)
         reordered_avi = header.container == "avi" and feed.decoder.has_b_frames
+    first = scan.first
     if first is None:
         raise DecodeError("corrupt", f"no frame of its {header.codec} video can be decoded", AGAIN)
     fields = first.interlaced_frame and header.container in FIELD_FORMATS
-    if first.pts is not None and clock_holds(times, first.pts) and not (reordered_avi or fields):
+    if first.pts is not None and clock_holds(scan.times, first.pts) and not (reordered_avi or fields):
+        times = scan.times
         timeline = of_packets(times.pts, times.duration, times.key, first.pts, header)
+        packets = scan.packets(fields=first.interlaced_frame)
     else:
         timeline = decoded_timeline(file, header)
-    info = _facts(header, first, timeline, damage(file, header, read, timeline))
-    return Probe(info, (first.width, first.height), timeline)
+        packets = Table().packets(entries=False, disposable=False)
+    info = _facts(header, first, timeline, damage(file, header, scan.met, timeline))
+    return Probe(info, (first.width, first.height), timeline, packets)
 
 
-def scan(feed: Feed, codec: str) -> tuple[Times, VideoFrame | None, Read]:
-    """Read the stream to its end, decoding as far as the first frame: the times of the packets that show a frame, that
-    first frame, and what was met."""
-    times, first, packets, corrupt = Times(), None, 0, 0
-    for packet in feed.packets():
-        packets += 1
-        corrupt += packet.is_corrupt
-        if first is None:
-            first = next(iter(feed.decode(packet)), None)
-        if not shows_nothing(codec, packet):
-            times.add(packet.pts, packet.dts, packet.duration, packet.is_keyframe)
-    first = first or next(iter(feed.decode(None)), None)
-    return times, first, Read(packets, corrupt, feed.broken)
+@dataclass(slots=True)
+class Scan:
+    """One reading of a stream to its end, decoding as far as the first frame. `times`: of the packets that show a
+    frame; `met`: what else there was."""
+
+    kinds: Kinds
+    first: VideoFrame | None = None
+    times: Times = field(default_factory=Times)
+    table: Table = field(default_factory=Table)
+    met: Read = field(default_factory=lambda: Read(0, 0, False))
+
+    def read(self, feed: Feed, codec: str) -> None:
+        """Fill in all of it."""
+        packets = corrupt = 0
+        for packet in feed.packets():
+            packets += 1
+            corrupt += packet.is_corrupt
+            if self.first is None:
+                self.first = next(iter(feed.decode(packet)), None)
+            self._note(packet, shown=not shows_nothing(codec, packet))
+        self.first = self.first or next(iter(feed.decode(None)), None)
+        self.met = Read(packets, corrupt, feed.broken)
+
+    def packets(self, *, fields: bool) -> Packets:
+        """The table. Of two `fields` in a packet, only the first one's kind is known."""
+        disposable = not (fields or self.kinds.layered)
+        return self.table.packets(entries=self.kinds.steady, disposable=disposable)
+
+    def _note(self, packet: Packet[VideoStream], *, shown: bool) -> None:
+        kind = self.kinds.of(packet)
+        self.table.pts.append(packet.pts if shown and packet.pts is not None else NO_TIME)
+        self.table.kind.append(kind if shown or kind == DISPOSABLE else PLAIN)
+        if shown:
+            self.times.add(packet.pts, packet.dts, packet.duration, packet.is_keyframe)
 
 
 def clock_holds(times: Times, first: int) -> bool:

@@ -1,0 +1,191 @@
+"""What need not be decoded is not, and the frames are the same: against PyAV's full decode, by codec and structure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from media import full_decode, make_clip
+from numpy.typing import NDArray
+
+from vidcomp.stages import decode_routed
+from vidcomp.stages.decode import Decoder, Source
+from vidcomp.stages.decode_entry import DISPOSABLE, OPEN, PLAIN, RESET, coded_units, first_unit, sized_units
+from vidcomp.stages.decode_feed import Feed
+from vidcomp.stages.decode_open import open_file
+from vidcomp.stages.decode_route import Packets, route
+from vidcomp.stages.decode_routed import RoutedPass
+from vidcomp.stages.decode_timeline import NO_TIME
+
+COUNT = 90
+QUIET = {"preset": "ultrafast"}
+X264 = {"g": "24", "sc_threshold": "0"}
+X265 = "log-level=none:keyint=24:min-keyint=24:scenecut=0"
+STREAMS: dict[str, tuple[str, str, dict[str, str]]] = {
+    "x264 closed": ("a.mp4", "libx264", X264 | {"bf": "3", "b_strategy": "0", "x264-params": "b-pyramid=none"}),
+    "x264 pyramid": ("a.mkv", "libx264", X264 | {"bf": "7", "b-pyramid": "normal", "b_strategy": "2"}),
+    "x264 open": ("a.mp4", "libx264", X264 | {"bf": "3", "x264-params": "open-gop=1"}),
+    "x264 open ts": ("a.ts", "libx264", X264 | {"bf": "3", "x264-params": "open-gop=1"}),
+    "x264 refresh": ("a.mp4", "libx264", X264 | {"bf": "0", "x264-params": "intra-refresh=1"}),
+    "x264 low latency": ("a.mp4", "libx264", X264 | {"tune": "zerolatency"}),
+    "x264 fields": ("a.mkv", "libx264", X264 | {"bf": "3", "x264-params": "interlaced=1"}),
+    "x264 one group": ("a.mp4", "libx264", {"g": "999", "bf": "3", "sc_threshold": "0"}),
+    "x265 open": ("a.mp4", "libx265", QUIET | {"x265-params": X265 + ":bframes=4:open-gop=1"}),
+    "x265 closed": ("a.mkv", "libx265", QUIET | {"x265-params": X265 + ":bframes=4:open-gop=0"}),
+    "x265 radl": ("a.mp4", "libx265", QUIET | {"x265-params": X265 + ":bframes=4:open-gop=0:radl=2"}),
+    "x265 layers": ("a.mp4", "libx265", QUIET | {"x265-params": X265 + ":bframes=4:temporal-layers=3"}),
+    "VP8": ("a.webm", "libvpx", {"g": "24", "deadline": "realtime", "cpu-used": "8", "auto-alt-ref": "1"}),
+    "VP9": ("a.webm", "libvpx-vp9", {"g": "24", "deadline": "good", "cpu-used": "8", "auto-alt-ref": "1"}),
+    "AV1": ("a.mkv", "libsvtav1", {"g": "24", "preset": "12", "svtav1-params": "film-grain=8"}),
+    "MPEG-2": ("a.mkv", "mpeg2video", {"g": "24", "bf": "2", "sc_threshold": "1000000000"}),
+    "MPEG-4": ("a.mp4", "mpeg4", {"g": "24", "bf": "2", "sc_threshold": "1000000000"}),
+    "MJPEG": ("a.mkv", "mjpeg", {}),
+    "FFV1": ("a.mkv", "ffv1", {"g": "24"}),
+}
+GROUPED = {name for name in STREAMS if name not in ("x264 open", "x264 open ts", "x264 refresh", "x264 one group")}
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Iterator[Decoder]:
+    with Decoder() as made:
+        yield made
+
+
+@pytest.fixture(params=[0, 10**9], ids=["seeks", "reads on"])
+def far(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """From how many packets on a gap is crossed by a seek, in this process."""
+    monkeypatch.setattr(decode_routed, "SEEK_PACKETS", request.param)
+    return int(request.param)
+
+
+def clip(tmp_path: Path, kind: str) -> Path:
+    name, codec, options = STREAMS[kind]
+    pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    try:
+        return make_clip(tmp_path / name, codec=codec, count=COUNT, size=(96, 64), options=options, pix_fmt=pix_fmt)
+    except av.codec.codec.UnknownCodecError:
+        pytest.skip(f"this PyAV has no {codec}")
+
+
+def samplings() -> Iterator[NDArray[np.int64]]:
+    """Sparse and dense, one frame alone, runs, and at random."""
+    yield from (np.array([n]) for n in (0, 22, 23, 24, 25, 47, COUNT - 1))
+    yield from (np.arange(start, COUNT, step) for start, step in ((0, 1), (3, 2), (0, 5), (7, 30), (20, 24), (26, 60)))
+    rng = np.random.default_rng(0)
+    yield from (np.sort(rng.choice(COUNT, n, replace=False)) for n in (2, 3, 5, 11, 30))
+
+
+def routed(path: Path, source: Source, wanted: NDArray[np.int64], threads: int) -> tuple[list[int], int]:
+    """(pts of the frames that the route alone gives, how many packets it decodes), in this process."""
+    ticks = source._ticks[wanted]
+    plan = route(Packets(source._packets, source._kinds), ticks)
+    with open_file(bytes(path), 1 << 20) as file, Feed.of(file, threads) as feed:
+        places = {tick: place for place, tick in enumerate(ticks.tolist())}
+        given = [frame.pts for _, frame in RoutedPass(feed, plan, source._packets, places).frames()]
+    return given, int(plan.need.sum())
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_the_same_frames_whatever_is_left_out(decoder: Decoder, tmp_path: Path, kind: str) -> None:
+    path = clip(tmp_path, kind)
+    source = decoder.open(path)
+    _, pictures = full_decode(path)
+    assert source.info.frames == len(pictures) >= COUNT - 1
+    for wanted in samplings():
+        wanted = wanted[wanted < len(pictures)]
+        got = np.concatenate([batch.data.numpy() for batch in source.frames(wanted)])
+        assert np.array_equal(got, np.stack([pictures[i] for i in wanted.tolist()])), wanted
+        assert source.outcome.status == "ok"
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+@pytest.mark.usefixtures("far")
+def test_the_route_alone_gives_every_wanted_frame(decoder: Decoder, tmp_path: Path, kind: str) -> None:
+    """Else the test above could pass by decoding everything once more."""
+    path = clip(tmp_path, kind)
+    source = decoder.open(path)
+    for wanted in samplings():
+        wanted = wanted[wanted < source.info.frames]
+        for threads in (1, 3):
+            assert routed(path, source, wanted, threads)[0] == source._ticks[wanted].tolist()
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_little_is_decoded_for_a_frame_behind_an_entry(decoder: Decoder, tmp_path: Path, kind: str) -> None:
+    path = clip(tmp_path, kind)
+    source = decoder.open(path)
+    entries = np.flatnonzero(np.isin(source._kinds, (RESET, OPEN)))
+    wanted = np.searchsorted(source._ticks, source._packets[entries[-1]])
+    packets = routed(path, source, np.array([wanted]), 1)[1]
+    assert (packets == 1 and entries[-1] > 0) == (kind in GROUPED)
+
+
+def test_frames_that_no_other_refers_to_are_left_out(decoder: Decoder, tmp_path: Path) -> None:
+    path = clip(tmp_path, "x264 closed")
+    source = decoder.open(path)
+    assert (source._kinds == DISPOSABLE).mean() > 0.5
+    given, packets = routed(path, source, np.array([23]), 1)
+    assert len(given) == 1
+    assert packets <= 8
+    assert not (decoder.open(clip(tmp_path, "x265 layers"))._kinds == DISPOSABLE).any()
+
+
+# -- the plan itself ---------------------------------------------------------------------------------
+
+P, R, C, D = PLAIN, RESET, OPEN, DISPOSABLE
+
+
+def planned(pts: list[int], kind: list[int], wanted: list[int]) -> tuple[list[int], list[int]]:
+    """Numbers of the packets to decode, and of those before which to flush."""
+    plan = route(Packets(np.array(pts), np.array(kind, np.uint8)), np.array(wanted))
+    return np.flatnonzero(plan.need).tolist(), np.flatnonzero(plan.flush).tolist()
+
+
+def test_a_group_is_decoded_up_to_its_last_wanted_frame() -> None:
+    assert planned([0, 1, 2, 3, 4, 5], [R, P, P, R, P, P], [1, 4]) == ([0, 1, 3, 4], [])
+
+
+def test_a_frame_without_references_to_it_is_decoded_only_if_wanted() -> None:
+    assert planned([0, 3, 1, 2, 6, 4, 5], [R, P, D, D, P, D, D], [2, 6]) == ([0, 1, 3, 4], [])
+
+
+def test_without_entries_everything_up_to_the_last_is_decoded() -> None:
+    assert planned([0, 1, 2, 3], [P, P, P, P], [2]) == ([0, 1, 2], [])
+
+
+def test_a_leading_picture_needs_the_group_before() -> None:
+    pts = [0, 1, 2, 5, 3, 4, 6]
+    assert planned(pts, [C, P, P, C, P, P, P], [3]) == ([0, 1, 2, 3, 4], [])
+    assert planned(pts, [C, P, P, C, P, P, P], [6]) == ([3, 6], [])
+
+
+def test_a_long_gap_before_an_open_entry_is_flushed_and_a_short_one_decoded() -> None:
+    pts, kind = list(range(60)), [C if n % 30 == 0 else P for n in range(60)]
+    assert planned(pts, kind, [2, 31]) == ([0, 1, 2, 30, 31], [30])
+    assert planned(pts, kind, [20, 31]) == (list(range(32)), [])
+
+
+def test_packets_that_show_nothing_are_decoded_too() -> None:
+    assert planned([NO_TIME, 0, NO_TIME, 1], [P, C, P, P], [1]) == ([1, 2, 3], [])
+
+
+def test_units_are_found_in_both_formats() -> None:
+    units = [b"\x06\x05\xff", b"\x65\x88\x84\x00\x10"]
+    coded = memoryview(b"".join(b"\0\0\0\1" + unit for unit in units))
+    sized = memoryview(b"".join(len(unit).to_bytes(4, "big") + unit for unit in units))
+    assert [coded[at] for at in coded_units(coded)][:2] == [sized[at] for at in sized_units(sized, 4)] == [6, 0x65]
+    for data, length in ((coded, 0), (sized, 4)):
+        at = first_unit(data, length, lambda first: first & 31 == 5)
+        assert at is not None
+        assert data[at : at + 2] == b"\x65\x88"
+        assert first_unit(data, length, lambda first: first == 1) is None
+
+
+@pytest.mark.parametrize("cut", range(14))
+def test_a_packet_cut_anywhere_has_no_slice(cut: int) -> None:
+    data = memoryview((b"\xff" * 14)[:cut])
+    assert first_unit(data, 4, lambda first: True) in (None, 4)
+    assert first_unit(data, 0, lambda first: True) is None
