@@ -15,14 +15,18 @@ if TYPE_CHECKING:
     from .models.load import load_model, prepare
     from .models.preprocess import preprocess
     from .pipeline.api import encode, methods
+    from .pipeline.errors import ConfigError
     from .pipeline.reduce import reduce
+    from .stages.failure import SourceError
     from .stages.record import VideoRecord, load
     from .stages.reduction import Reduction
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "ConfigError": ".pipeline.errors",
     "Reduction": ".stages.reduction",
+    "SourceError": ".stages.failure",
     "VideoRecord": ".stages.record",
     "encode": ".pipeline.api",
     "load": ".stages.record",
@@ -34,7 +38,9 @@ _HOME = {
 }
 
 __all__ = [
+    "ConfigError",
     "Reduction",
+    "SourceError",
     "VideoRecord",
     "encode",
     "load",

@@ -5,16 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..stages.safefile import canonical, digest_of
 from ..stages.schema import SCHEMA
+
+MAX_THREADS = 1024  # more than machines have; a hundred thousand hang the decoder and crash torch
 
 
 class Strict(BaseModel):
     """A frozen block of settings that refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def fit_64_bits(key: str, value: Any) -> None:
+    """Refuse whole numbers (a seed) that no tensor and no other reader of the record could hold."""
+    for item in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(item, int) and not -(1 << 63) <= item < 1 << 63:
+            raise ValueError(f"{key}: a whole number of {item.bit_length()} bits does not fit in 64 bits")
 
 
 class ModelBlock(Strict):
@@ -27,9 +36,35 @@ class ModelBlock(Strict):
 
 
 class SampleBlock(Strict):
-    """Which frames: the nearest to each multiple of 1/fps seconds, by true pts."""
+    """Which frames, by true pts: one rule (1 fps where none is given), a window, and bounds; see `stages/sample.py`."""
 
-    fps: float = Field(default=1.0, gt=0, le=1000)
+    fps: float | None = Field(default=None, gt=0, le=1000)
+    every: int | None = Field(default=None, ge=1)
+    frames: int | None = Field(default=None, ge=1)
+    keyframes: bool = False
+    times_s: tuple[float, ...] = ()
+    start_s: float | None = None
+    end_s: float | None = None
+    min_frames: int = Field(default=1, ge=1)
+    max_frames: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def one_rule(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        rules = [rule for rule in ("fps", "every", "frames", "keyframes", "times_s") if given.get(rule)]
+        if len(rules) > 1:
+            raise ValueError(f"one rule at a time, got {' and '.join(rules)} (null takes one away)")
+        return given if rules or given.get("fps") is not None else {**given, "fps": 1.0}
+
+    @model_validator(mode="after")
+    def bounds_in_order(self) -> SampleBlock:
+        if self.start_s is not None and self.end_s is not None and self.start_s >= self.end_s:
+            raise ValueError(f"start_s must be before end_s, got {self.start_s:g} and {self.end_s:g}")
+        if self.max_frames is not None and self.min_frames > self.max_frames:
+            raise ValueError(f"min_frames must not be over max_frames, got {self.min_frames} and {self.max_frames}")
+        return self
 
 
 class PartBlock(BaseModel):
@@ -40,6 +75,8 @@ class PartBlock(BaseModel):
 
     @model_validator(mode="after")
     def plain_values(self) -> PartBlock:
+        for key, value in self.hyper.items():
+            fit_64_bits(key, value)
         try:
             canonical(self.model_extra)  # what cannot be written as JSON (NaN, a date) can enter no digest
         except (TypeError, ValueError) as e:
@@ -85,7 +122,7 @@ class ComputeBlock(Strict):
     """Where and how the encoder runs: `auto` is a GPU where there is one. Kept in the manifest, not in the key."""
 
     device: str = "auto"
-    threads: int = Field(default=1, ge=1)
+    threads: int = Field(default=1, ge=1, le=MAX_THREADS)
 
 
 class Recipe(Strict):
@@ -102,9 +139,17 @@ class Recipe(Strict):
     decode: DecodeBlock = Field(default_factory=DecodeBlock)
     compute: ComputeBlock = Field(default_factory=ComputeBlock)
 
+    @field_validator("decode")
+    @classmethod
+    def few_threads(cls, decode: DecodeBlock) -> DecodeBlock:
+        if decode.threads > MAX_THREADS:
+            raise ValueError(f"threads must be at most {MAX_THREADS}, got {decode.threads}")
+        return decode
+
     def resolved(self, identity: Mapping[str, Any]) -> dict[str, Any]:
         """What the record keeps and the digest covers; `identity` is the checkpoint's own account of itself."""
-        blocks = self.model_dump(include={"method", "sample", "chunk_frames", "segmenter", "merger", "stand_ins"})
+        blocks = self.model_dump(include={"method", "chunk_frames", "segmenter", "merger", "stand_ins"})
+        blocks["sample"] = self.sample.model_dump(mode="json", exclude_defaults=True)
         return {**blocks, "budget": self.budget.asked, "model": dict(identity), "schema": SCHEMA}
 
     def digest(self, identity: Mapping[str, Any]) -> str:

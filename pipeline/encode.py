@@ -23,7 +23,7 @@ from ..stages.pack import Progress, pack, progress_after
 from ..stages.reduction import Reduction
 from ..stages.safefile import Header
 from ..stages.same_file import FileStamp
-from ..stages.sample import plan_fps, sampled_fps
+from ..stages.sample import Sampling, Shown
 from ..stages.schema import SCHEMA
 from ..stages.store import Spool
 from .account import budget_account, coverage, environment, tally_of
@@ -93,14 +93,18 @@ class VideoEncoder:
 
     def plan(self, source: Source) -> Plan:
         """Which frames, at what size: resolved once from all pts, for all chunks."""
-        index = plan_fps(source.pts_s, source.end_s, self.recipe.sample.fps)
+        video = Shown(source.pts_s, source.end_s, source.key)
+        sampling = Sampling(**dict(self.recipe.sample))
+        try:
+            index = sampling.plan(video)
+        except ValueError as e:
+            raise SourceError("no_sample", str(e), "ask for other times") from None
         try:
             size = self.model.frame_size(len(index), source.info.height, source.info.width)
         except ValueError as e:
             raise SourceError("unsupported", str(e), "crop or scale the video, or take another model") from None
         patch = self.model.temporal_patch
-        fps = sampled_fps(source.pts_s, source.end_s, len(index), self.recipe.sample.fps)
-        return Plan(index, fps, size, -(-self.recipe.chunk_frames // patch) * patch)
+        return Plan(index, sampling.rate(video, index), size, -(-self.recipe.chunk_frames // patch) * patch)
 
     def _chunks(
         self, source: Source, plan: Plan, at: Progress, clock: Clock, watch: Watch

@@ -29,7 +29,7 @@ class Packets:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`need` bool (P,): the packets to decode, others are passed over; `begin` bool (P,): those at which decoding begins
+    """`need` bool (P,): the packets to decode, others are left out; `begin` bool (P,): those where decoding begins
     anew; `flush` bool (P,): those before which all frames are drawn from the decoder, and it forgets them."""
 
     need: NDArray[np.bool_]

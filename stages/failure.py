@@ -12,6 +12,7 @@ Reason = Literal[
     "no_video",  # a container without a video stream
     "corrupt",  # a video of which no frame can be decoded
     "unsupported",  # a video that the model cannot take
+    "no_sample",  # a video that shows nothing at the times asked for
     "timeout",  # killed at its deadline
     "crashed",  # the decoder died
     "too_large",  # over a limit

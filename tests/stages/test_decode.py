@@ -20,7 +20,7 @@ from vidcomp.models.types import Frames
 from vidcomp.stages import decode_talk
 from vidcomp.stages.decode import DecodeError, Decoder, Outcome, Source
 from vidcomp.stages.decode_feed import Feed
-from vidcomp.stages.sample import plan_fps
+from vidcomp.stages.sample_rate import plan_fps
 
 OPEN_GOP = B_FRAMES | {"x264-params": "open-gop=1"}
 VFR_S = [0, 0.2, 0.4, 0.6, 0.633, 0.666, 0.7, 1.9, 1.95, 2.0]
