@@ -10,30 +10,21 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
-from ..models.types import Frames
-from .decode_info import DecodeError, Outcome, SourceInfo, outcome
+from .decode_info import DecodeError, Outcome, SourceInfo
+from .decode_limits import MAX_DURATION_S, MAX_FRAMES, MAX_MEMORY_BYTES
 from .decode_process import Process
-from .decode_talk import ask_frames, ask_open
-from .decode_timeline import seconds
+from .decode_source import Source, described
+from .decode_talk import ask_open
 from .wire import Patience
 
 __all__ = ["DecodeError", "Decoder", "Outcome", "Source", "SourceInfo"]
 
 OPEN_S: Final = 30.0
 OPEN_BYTES_PER_S: Final = 10e6  # the slowest disk that is waited for
-DECODE_S: Final = 30.0
-DECODE_PER_S: Final = 4.0
-MAX_PIXELS: Final = 1 << 26  # of one frame, 8192 x 8192: a small file can ask for any amount of memory
 
 
 class Decoder:
@@ -47,22 +38,40 @@ class Decoder:
     One video at a time: a later `open` or `frames` ends an unfinished `frames`. The child dies with the *thread* that
     started it (the kernel's rule for PR_SET_PDEATHSIG); found dead, it is started again, so only a thread that ends
     while another is inside `frames` costs a video. Two threads must not use one decoder at once, `cancel` excepted.
-    Shared memory: two slots of 32 MiB or one frame each, whatever the video's length.
+    `processes`: children that decode one file at once, each its own groups of pictures; they change no pixel either,
+    and need less time than as many threads where few frames of many groups are wanted, and more memory.
+    What a file may ask for, `too_large` where it asks for more: `max_pixels` of one frame (None: 8192 x 8192, less in a
+    file under 2 MiB, down to 4096 x 2304), `max_frames`, `max_duration_s`, `max_memory_bytes` of the child's own.
+    Shared memory of each child: two slots of 32 MiB or one frame each, whatever the video's length.
     """
 
     def __init__(
         self,
         *,
         threads: int = 0,
+        processes: int = 1,
         deadline_s: float | None = None,
         recycle_after: int = 200,
-        max_pixels: int = MAX_PIXELS,
+        max_pixels: int | None = None,
+        max_frames: int = MAX_FRAMES,
+        max_duration_s: float = MAX_DURATION_S,
+        max_memory_bytes: int = MAX_MEMORY_BYTES,
     ) -> None:
         self.deadline_s = deadline_s
         self.recycle_after = recycle_after
-        self._limits = {"threads": threads, "max_pixels": max_pixels}
+        self.processes = processes
+        if processes > 1 and not threads:
+            threads = max((os.cpu_count() or 1) // processes, 1)
+        self.limits = {
+            "threads": threads,
+            "max_pixels": max_pixels,
+            "max_frames": max_frames,
+            "max_duration_s": max_duration_s,
+            "max_memory_bytes": max_memory_bytes,
+        }
         self._argv = [sys.executable, "-P", "-m", "vidcomp.stages.decode_child"]  # -P: no module of the working folder
         self._process: Process | None = None
+        self._helpers: list[Process] = []  # the others of `processes`
 
     def open(self, path: str | Path) -> Source:
         """What a file holds, known from all its packets and its first frame. `DecodeError`: see `failure.Reason`."""
@@ -80,15 +89,17 @@ class Decoder:
 
     def cancel(self) -> None:
         """From any thread: whoever waits for the child gets `DecodeError("crashed")` now. The decoder stays usable."""
-        process = self._process
-        if process is not None:
-            process.kill()
+        for process in (self._process, *self._helpers):
+            if process is not None:
+                process.kill()
 
     def close(self) -> None:
-        """End the child. A later `open` starts another."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.close()
+        """End the children. A later `open` starts others."""
+        ended = (self._process, *self._helpers)
+        self._process, self._helpers = None, []
+        for process in ended:
+            if process is not None:
+                process.close()
 
     def __enter__(self) -> Self:
         return self
@@ -106,98 +117,26 @@ class Decoder:
             process = self._process = Process(self._argv)
         return process
 
-    def _patience(self, default_s: float) -> Patience:
+    def ready(self, count: int) -> list[Process]:
+        """So many children that wait for a request each."""
+        first = self._ready()
+        for old in (process for process in self._helpers if not process.idle):
+            old.close()
+        alive = [process for process in self._helpers if process.idle]
+        self._helpers = alive + [Process(self._argv) for _ in range(count - 1 - len(alive))]
+        return [first, *self._helpers[: count - 1]]
+
+    def patience(self, default_s: float) -> Patience:
+        """How long a child may keep us waiting; `default_s` where no deadline was set."""
         return Patience(default_s if self.deadline_s is None else self.deadline_s)
 
     def _open(self, process: Process, name: str) -> Source:
         process.videos += 1
-        first = self._patience(OPEN_S)
+        first = self.patience(OPEN_S)
 
         def more(size: int) -> Patience:
             return first if self.deadline_s is not None else Patience(OPEN_S + size / OPEN_BYTES_PER_S)
 
         with process.exchange():
-            facts, blob = ask_open(process, {"do": "open", "path": name, **self._limits}, first, more)
-        return _source(self, name, facts, blob)
-
-
-@dataclass(eq=False)
-class Source:
-    """A file whose facts are known: `info`; `pts_s` float64 (M,), true times in presentation order; the last frame ends
-    at `end_s`; `key` bool (M,) marks key frames. `outcome`: how the latest `frames()` ended."""
-
-    info: SourceInfo
-    pts_s: NDArray[np.float64]
-    end_s: float
-    key: NDArray[np.bool_] = field(repr=False)
-    _ticks: NDArray[np.int64] = field(repr=False)  # (M,): what the child knows frames by
-    _packets: NDArray[np.int64] = field(repr=False)  # (P,): pts of each packet, in decode order
-    _kinds: NDArray[np.uint8] = field(repr=False)  # (P,): see `decode_entry`
-    _request: dict[str, Any] = field(repr=False)
-    _decoder: Decoder = field(repr=False)
-    _outcome: Outcome | None = field(default=None, repr=False)
-
-    @property
-    def outcome(self) -> Outcome:
-        """How the latest `frames()` ended; RuntimeError before it was read to its end."""
-        if self._outcome is None:
-            raise RuntimeError("the outcome is known once frames() has been read to its end")
-        return self._outcome
-
-    def frames(self, index: NDArray[np.int64]) -> Iterator[Frames]:
-        """The frames at presentation indices `index` int64 (n,), strictly ascending: upright RGB in batches of up to
-        32 MiB, or one frame.
-
-        The tensors are the caller's own, valid as long as they are held. A frame that does not decode is absent, and
-        stands in `outcome.missing`. A file changed since `open` gives what it now holds under the old times.
-        Closing the iterator early ends the child. Errors: ValueError for `index`; `DecodeError`, as timeout or crashed.
-        """
-        wanted = np.asarray(index, np.int64)
-        if wanted.ndim != 1 or (np.diff(wanted) <= 0).any():
-            raise ValueError(f"index must be (n,) and strictly ascending, got {wanted.shape}")
-        if len(wanted) and not 0 <= wanted[0] <= wanted[-1] < len(self.pts_s):
-            raise ValueError(f"index must be in [0, {len(self.pts_s)}), got {wanted[0]} to {wanted[-1]}")
-        self._outcome = None
-        return self._read(wanted)
-
-    def _read(self, wanted: NDArray[np.int64]) -> Iterator[Frames]:
-        missing, account = np.ones(len(wanted), bool), {"errors": 0, "lost": 0}
-        if len(wanted):
-            process = self._decoder._ready()
-            patience = self._decoder._patience(DECODE_S + DECODE_PER_S * self.info.duration_s)
-            shown = self._ticks[: wanted[-1] + 1]
-            request = self._decoder._limits | self._request | {"shown": len(shown), "wanted": len(wanted)}
-            size = (self.info.width, self.info.height)
-            blob = b"".join(array.tobytes() for array in (self._packets, shown, wanted, self._kinds))
-            with process.exchange():
-                for places, pictures in ask_frames(process, request, blob, size, patience, account):
-                    at = wanted[places]
-                    missing[places] = False
-                    yield Frames(torch.from_numpy(pictures), torch.from_numpy(self.pts_s[at]), torch.from_numpy(at))
-        self._outcome = outcome(self.info, wanted[missing], **account)
-
-
-def _source(decoder: Decoder, name: str, facts: Mapping[str, Any], blob: bytes) -> Source:
-    """A source as the child describes it."""
-    info = SourceInfo.from_json(facts["info"])
-    packets = np.frombuffer(blob, np.int64, facts["packets"])
-    ticks = np.frombuffer(blob, np.int64, info.frames, offset=packets.nbytes)
-    flags = np.frombuffer(blob, np.uint8, offset=packets.nbytes + ticks.nbytes)
-    request = {
-        "do": "decode",
-        "path": name,
-        "stored": facts["stored"],
-        "turn": [info.rotation, info.mirrored],
-        **{field: facts[field] for field in ("by_order", "packets")},
-    }
-    return Source(
-        info=info,
-        pts_s=seconds(ticks, info.time_base),
-        end_s=float(seconds(np.array([facts["end"]]), info.time_base)[0]),
-        key=flags[: info.frames].astype(bool),
-        _ticks=np.arange(info.frames) if facts["by_order"] else ticks,
-        _packets=packets,
-        _kinds=flags[info.frames :],
-        _request=request,
-        _decoder=decoder,
-    )
+            facts, blob = ask_open(process, {"do": "open", "path": name, **self.limits}, first, more)
+        return described(self, name, facts, blob)

@@ -19,10 +19,11 @@ import sys
 from collections.abc import Iterator
 from typing import Any, Final
 
-import av
 import numpy as np
 
+from .decode_guard import guard, limit_memory, make_room, refused_size
 from .decode_info import DecodeError
+from .decode_limits import frame_too_large, too_much_memory
 from .decode_open import File, open_file
 from .decode_paint import Painter
 from .decode_pick import Decoding, Wanted
@@ -41,13 +42,14 @@ def main() -> None:
     memory, parent = int(sys.argv[1]), int(sys.argv[2])
     die_with(parent)
     replies = own_stdout()
-    av.logging.set_level(None)
+    guard()
     while True:
         try:
             request, blob = receive(0)
         except EOFError:
             return
-        answer(request, blob, memory, replies)
+        if request["do"] != "ack":  # for a picture that came before a verdict
+            answer(request, blob, memory, replies)
 
 
 def die_with(parent: int) -> None:
@@ -67,20 +69,42 @@ def own_stdout() -> int:
 def answer(request: dict[str, Any], blob: bytes, memory: int, replies: int) -> None:
     """Do one request; a file that cannot be read is an answer, anything else ends the child."""
     path = request["path"].encode("latin-1")
+    limit_memory(request["max_memory_bytes"])
     try:
         with open_file(path, request["max_pixels"]) as file:
             if request["do"] == "open":
-                answer_open(file, replies)
+                answer_open(file, request, replies)
             else:
                 answer_decode(file, request, blob, memory, replies)
+    except MemoryError:
+        fail(replies, too_much_memory(request["max_memory_bytes"]))
+        raise SystemExit from None  # what is left of that memory is not the next video's
     except DecodeError as error:
-        send(replies, {"failed": {"reason": error.reason, "message": error.message, "fix": error.fix}})
+        fail(replies, error)
+    except Exception:
+        make_room()
+        raise
 
 
-def answer_open(file: File, replies: int) -> None:
+def fail(replies: int, error: DecodeError) -> None:
+    """Say why there are no frames, or no more."""
+    send(replies, {"failed": {"reason": error.reason, "message": error.message, "fix": error.fix}})
+
+
+def check_size(file: File) -> None:
+    """To be asked after an error: `DecodeError` where it was the size of a frame."""
+    if size := refused_size():
+        raise frame_too_large(size, file.max_pixels) from None
+
+
+def answer_open(file: File, request: dict[str, Any], replies: int) -> None:
     """The file's size first, so that the parent's patience can grow with it; then the facts."""
     send(replies, {"bytes": os.fstat(file.fd).st_size})
-    found = probe(file)
+    try:
+        found = probe(file, request["max_frames"], request["max_duration_s"])
+    except DecodeError:
+        check_size(file)
+        raise
     shown, packets = found.timeline, found.packets
     facts = {
         "info": found.info.to_json(),
@@ -109,12 +133,15 @@ def answer_decode(file: File, request: dict[str, Any], blob: bytes, memory: int,
     decoding = Decoding(file, wanted, Packets(pts, kind), request["threads"])
     painter = Painter(request["stored"], Orientation(*request["turn"]), request["threads"])
     ring = Ring(memory, tuple(request["ring"]), (0, replies))
-    for place, frame in decoding.frames():
+    for place, frame in decoding.frames(request["passes"]):
         picture = painter.paint(frame)
         if picture is not None:
             ring.put(place, picture)
     ring.finish()
-    send(replies, {"done": {"errors": decoding.errors + painter.failed, "lost": decoding.lost}})
+    errors = decoding.errors + painter.failed
+    if errors:
+        check_size(file)
+    send(replies, {"done": {"errors": errors, "lost": decoding.lost, "trouble": decoding.trouble}})
 
 
 if __name__ == "__main__":

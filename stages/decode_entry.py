@@ -14,10 +14,7 @@ from typing import Final
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-PLAIN: Final = 0
-RESET: Final = 1  # an entry at which the decoder forgets by itself all that came before
-OPEN: Final = 2  # one where it does so only when flushed; frames shown before it may refer to the group before it
-DISPOSABLE: Final = 3
+from .decode_route import DISPOSABLE, OPEN, PLAIN, RESET
 
 HEAD: Final = 2048  # bytes of a packet in which its first slice is looked for at first
 ALL_KEYS: Final = ("mjpeg", "prores", "dnxhd", "ffv1")  # a key packet of theirs is a whole picture

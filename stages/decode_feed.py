@@ -61,6 +61,8 @@ class Feed:
         self._keyed = self._keyed or (packet is not None and packet.is_keyframe)
         try:
             return self.decoder.decode(packet)
+        except MemoryError:  # one of FFmpeg's errors too, but no damage
+            raise
         except av.error.FFmpegError:
             self._failed += 1
             self._failed_before_key += not self._keyed

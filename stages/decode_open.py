@@ -21,6 +21,7 @@ from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from .decode_info import DecodeError
+from .decode_limits import frame_too_large, pixels_allowed
 
 # One name of each demuxer suffices, as "mov" for "mov,mp4,m4a,3gp,3g2,mj2".
 FORMATS: Final = "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf,wtv,mxf,dv,gif,ivf,obu,av1,h264,hevc,m4v,mpegvideo"
@@ -34,6 +35,7 @@ MAGIC: Final[tuple[tuple[int, bytes], ...]] = (
     (0, b"GIF8"),
     (0, b"DKIF"),  # ivf
 )
+READ_BYTES: Final = 8 << 20
 AGAIN: Final = "copy or download it again"
 
 
@@ -57,12 +59,24 @@ class File:
             yield container
 
     def _refusal(self, error: av.error.FFmpegError) -> DecodeError:
-        if error.errno == errno.EIO:
+        if error.errno == errno.ENOMEM:
+            raise MemoryError
+        if error.errno == errno.EIO and not self._can_be_read():  # libav says so of a file that ends too early, too
             return DecodeError("unreadable", "reading it fails (input/output error)", "check the disk or network")
         head = os.pread(self.fd, 16, 0)
         if any(head[at : at + len(word)] == word for at, word in MAGIC):
             return DecodeError("corrupt", "it begins as a video does, but its index is lost or damaged", AGAIN)
         return DecodeError("not_video", "its content is no video format that is read here", "give a video file")
+
+    def _can_be_read(self) -> bool:
+        """Whether the system has its bytes; of a large file, those that an index may lie in."""
+        size = os.fstat(self.fd).st_size
+        try:
+            for at in (0, max(size - READ_BYTES, 0)):
+                os.pread(self.fd, READ_BYTES, at)
+        except OSError:
+            return False
+        return True
 
     def video(self, container: InputContainer) -> VideoStream:
         """The stream FFmpeg itself would play, its decoder not yet open; all others are left unread.
@@ -77,8 +91,7 @@ class File:
         if stream.codec_context is None:
             raise DecodeError("unsupported", "there is no decoder for its video codec", "convert it to H.264")
         if stream.width * stream.height > self.max_pixels:
-            size = f"frames of {stream.width}x{stream.height} are over {self.max_pixels} pixels"
-            raise DecodeError("too_large", size, "scale it down, or raise max_pixels")
+            raise frame_too_large(f"{stream.width}x{stream.height}", self.max_pixels)
         stream.codec_context.options = {"max_pixels": str(self.max_pixels)}  # the header's size is a claim
         for other in container.streams:
             if other is not stream:
@@ -87,8 +100,11 @@ class File:
 
 
 @contextmanager
-def open_file(path: bytes, max_pixels: int) -> Iterator[File]:
-    """A readable, regular, non-empty file; `DecodeError` otherwise. Opening a pipe does not wait for its writer."""
+def open_file(path: bytes, max_pixels: int | None = None) -> Iterator[File]:
+    """A readable, regular, non-empty file; `DecodeError` otherwise. Opening a pipe does not wait for its writer.
+
+    `max_pixels` of one frame; None: by the file's size.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a name with a NUL
@@ -101,6 +117,6 @@ def open_file(path: bytes, max_pixels: int) -> Iterator[File]:
             raise DecodeError("unreadable", "not a regular file", "give a video file")
         if not found.st_size:
             raise DecodeError("empty", "the file has no bytes", AGAIN)
-        yield File(fd, max_pixels)
+        yield File(fd, pixels_allowed(max_pixels, found.st_size))
     finally:
         os.close(fd)

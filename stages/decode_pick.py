@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -22,6 +23,7 @@ from .decode_route import Packets, route
 from .decode_routed import RoutedPass
 
 Picked = tuple[int, VideoFrame]
+Passes = Literal["both", "route", "full"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,8 @@ class FullPass:
 
 @dataclass(slots=True)
 class Decoding:
-    """The wanted frames of a file, in at most two passes; `errors`, `lost`: true once `frames` has ended."""
+    """The wanted frames of a file. `errors`, `lost`: of a full pass; `trouble`: the route did not give every frame, and
+    no full pass was asked for. All are true once `frames` has ended."""
 
     file: File
     wanted: Wanted
@@ -84,19 +87,20 @@ class Decoding:
     threads: int
     errors: int = 0
     lost: int = 0
+    trouble: bool = False
 
-    def frames(self) -> Iterator[Picked]:
-        """(place in `wanted.index`, frame), ascending."""
+    def frames(self, passes: Passes = "both") -> Iterator[Picked]:
+        """(place in `wanted.index`, frame), ascending: by the route, by a full pass, or by the first and, at the first
+        sign of trouble, the second."""
         given = -1
-        if not self.wanted.by_order:
+        if passes != "full" and not self.wanted.by_order:
             for place, frame in self._routed():
                 given = place
                 yield place, frame
-            if given == len(self.wanted.index) - 1:
-                return
-        for place, frame in self._full():
-            if place > given:
-                yield place, frame
+        self.trouble = given < len(self.wanted.index) - 1
+        if self.trouble and passes != "route":
+            self.trouble = False
+            yield from (picked for picked in self._full() if picked[0] > given)
 
     def _routed(self) -> Iterator[Picked]:
         """As far as nothing is wrong."""

@@ -18,11 +18,12 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from .decode_damage import Header, Read, damage
-from .decode_entry import DISPOSABLE, PLAIN, Kinds
+from .decode_entry import Kinds
 from .decode_feed import Feed, shows_nothing
 from .decode_info import DecodeError, SourceInfo
+from .decode_limits import MAX_DURATION_S, MAX_FRAMES, MUTE_PACKETS, too_long, too_many_frames
 from .decode_open import AGAIN, File
-from .decode_route import Packets
+from .decode_route import DISPOSABLE, PLAIN, Packets
 from .decode_timeline import NO_TIME, Timeline, of_frames, of_packets
 from .orientation import orientation, upright_size
 
@@ -71,12 +72,12 @@ class Times:
         self.key.append(key)
 
 
-def probe(file: File) -> Probe:
-    """The facts of a file. `DecodeError` where it has no video, or none of it can be decoded."""
+def probe(file: File, max_frames: int = MAX_FRAMES, max_duration_s: float = MAX_DURATION_S) -> Probe:
+    """The facts of a file. `DecodeError` where it has no video, none of it can be decoded, or it is over a limit."""
     with Feed.of(file, threads=1) as feed:
         header = Header.of(feed.container, feed.stream)
         scan = Scan(Kinds(feed.stream))
-        scan.read(feed, header.codec)
+        scan.read(feed, header.codec, max_frames)
         reordered_avi = header.container == "avi" and feed.decoder.has_b_frames
     first = scan.first
     if first is None:
@@ -89,6 +90,8 @@ def probe(file: File) -> Probe:
     else:
         timeline = decoded_timeline(file, header)
         packets = Table().packets(entries=False, disposable=False)
+    if timeline.duration_s > max_duration_s:
+        raise too_long(timeline.duration_s, max_duration_s)
     info = _facts(header, first, timeline, damage(file, header, scan.met, timeline))
     return Probe(info, (first.width, first.height), timeline, packets)
 
@@ -104,11 +107,15 @@ class Scan:
     table: Table = field(default_factory=Table)
     met: Read = field(default_factory=lambda: Read(0, 0, False))
 
-    def read(self, feed: Feed, codec: str) -> None:
-        """Fill in all of it."""
+    def read(self, feed: Feed, codec: str, max_frames: int) -> None:
+        """Fill in all of it; given up where no frame comes of many packets."""
         packets = corrupt = 0
         for packet in feed.packets():
             packets += 1
+            if packets > max_frames:
+                raise too_many_frames(max_frames)
+            if self.first is None and packets > MUTE_PACKETS:
+                return
             corrupt += packet.is_corrupt
             if self.first is None:
                 self.first = next(iter(feed.decode(packet)), None)

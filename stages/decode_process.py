@@ -12,10 +12,10 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from .decode_heard import last_words, tell
 from .decode_info import DecodeError
 from .wire import Patience, WireError, receive, send
 
-STDERR_BYTES: Final = 4096
 CHILD_ENV: Final = {
     "OPENBLAS_NUM_THREADS": "1",  # numpy starts faster without threads of its own
     # A picture that glibc gives back to the kernel comes back as fresh pages: a third of the time at 1080p.
@@ -51,6 +51,7 @@ class Process:
         self._finish = weakref.finalize(self, _end, self._popen, (self.memory, self._stderr), self._owner)
         self._busy = self.cancelled = False
         self.videos = 0
+        self._video, self._opening = "", False
 
     @property
     def idle(self) -> bool:
@@ -63,19 +64,22 @@ class Process:
         """Around one request and its answers. Left in any way but a whole answer or a verdict on the file, the child,
         which may be in the middle of anything, is ended."""
         self._busy = True
-        os.ftruncate(self._stderr, 0)  # a later crash is not to be explained by an earlier video
         try:
             yield
         except BaseException as error:
+            self._tell()
             self._busy = not _is_verdict(error)
             if self._busy:
                 self.close()
             raise
         self._busy = False
+        if not self._opening:  # else its frames are to come: one record for both
+            self._tell()
 
     def ask(self, patience: Patience, request: Mapping[str, Any], blob: bytes = b"") -> None:
         """Send one message. `DecodeError`: timeout, crashed."""
         self._check_open()
+        self._note(request)
         try:
             send(self._requests, request, blob, patience.wait)
         except TimeoutError:
@@ -112,7 +116,21 @@ class Process:
 
     def close(self) -> None:
         """End the child and free what it held; for the thread that talks to it."""
+        self._tell()
         self._finish()
+
+    def _note(self, request: Mapping[str, Any]) -> None:
+        """Of which video all that is said from here on is. A crash is not to be explained by an earlier one."""
+        if "path" in request:
+            self._opening = request["do"] == "open"
+            if self._opening or request["path"] != self._video:
+                self._tell()
+            self._video = request["path"]
+
+    def _tell(self) -> None:
+        """What was said of a video, in one record of the debug log."""
+        if self._finish.alive and os.getpid() == self._owner:
+            tell(self._stderr, self._video)
 
     def _check_open(self) -> None:
         if not self._finish.alive:  # its descriptors may be another's by now
@@ -125,15 +143,9 @@ class Process:
     def _crashed(self) -> DecodeError:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._popen.wait(1.0)  # its pipe is closed: it has ended, or is about to
-        words = self._last_words()
+        words = last_words(self._stderr)
         how = _manner(self._popen.returncode) + (f": {words}" if words else "")
         return DecodeError("crashed", f"the decoder died ({how})", CONVERT)
-
-    def _last_words(self) -> str:
-        end = os.fstat(self._stderr).st_size
-        tail = os.pread(self._stderr, STDERR_BYTES, max(end - STDERR_BYTES, 0)).decode(errors="replace")
-        lines = [line.strip() for line in tail.splitlines() if line.strip()]
-        return lines[-1][:200] if lines else ""
 
 
 def _is_verdict(error: BaseException) -> bool:

@@ -8,9 +8,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from .decode_entry import DISPOSABLE, OPEN, RESET
 from .decode_timeline import NO_TIME
 
+PLAIN: Final = 0  # a packet of which nothing is known
+RESET: Final = 1  # an entry, at which the decoder forgets by itself all that came before
+OPEN: Final = 2  # one where it does so only when flushed; frames shown before it may refer to the group before it
+DISPOSABLE: Final = 3  # its frame is one that no other refers to
 SHORT_GAP: Final = 16  # packets; flushing the decoder costs more than to decode so few
 
 
@@ -44,8 +47,7 @@ def route(packets: Packets, wanted: NDArray[np.int64]) -> Route:
     before its entry (a leading picture) needs the group before as well. Behind the last wanted frame of a group nothing
     is decoded until the next entry.
     """
-    order = np.argsort(packets.pts, kind="stable")
-    last = order[np.searchsorted(packets.pts, wanted, sorter=order)]
+    last = _numbers(packets, wanted)
     span = _spans(_starts(packets, last), last, len(packets.pts))
     _bridge_short_gaps(packets, span)
     begin = span & ~np.append(False, span[:-1])
@@ -54,6 +56,18 @@ def route(packets: Packets, wanted: NDArray[np.int64]) -> Route:
     flush = begin & (packets.kind == OPEN)
     flush[np.argmax(span)] = False  # nothing has been decoded yet
     return Route(need, begin, flush)
+
+
+def groups(packets: Packets, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """int64 (n,), from 0 and never descending: which wanted frames share decoding, and had better stay together."""
+    starts = np.maximum.accumulate(_starts(packets, _numbers(packets, wanted)))
+    return np.cumsum(np.diff(starts, prepend=starts[0]) > 0)
+
+
+def _numbers(packets: Packets, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The packet of each wanted frame."""
+    order = np.argsort(packets.pts, kind="stable")
+    return order[np.searchsorted(packets.pts, wanted, sorter=order)]
 
 
 def _groups(packets: Packets) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

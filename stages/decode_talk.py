@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from mmap import mmap
 from typing import Any, Final
 
 import numpy as np
@@ -24,16 +26,24 @@ def ask_open(
     return process.hear(more(found["bytes"]))
 
 
+@dataclass(slots=True)
+class Account:
+    """How decoding went, in the child's words; true once its frames have been read to their end."""
+
+    errors: int = 0
+    lost: int = 0
+    trouble: bool = False
+
+
 def ask_frames(
     process: Process,
     request: Mapping[str, Any],
-    wanted: bytes,
+    arrays: bytes,
     size: tuple[int, int],
     patience: Patience,
-    account: dict[str, int],
+    account: Account,
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
-    """(places int64 (n,) among the wanted, their pictures uint8 (n,H,W,3)) batch by batch; the child's account goes to
-    `account`.
+    """Asks now; then (places int64 (n,) among the wanted, their pictures uint8 (n,H,W,3)) batch by batch.
 
     `size` (width, height) upright. Each batch is copied out of the shared memory, at a tenth of what decoding it took,
     and its slot given back before it is yielded: the child goes on while the consumer works.
@@ -41,11 +51,18 @@ def ask_frames(
     width, height = size
     shape = (SLOTS, max(SLOT_BYTES // (width * height * 3), 1), height, width, 3)
     memory = process.reserve(int(np.prod(shape)))
-    process.ask(patience, {**request, "ring": shape}, wanted)
+    process.ask(patience, {**request, "ring": shape}, arrays)
+    return _batches(process, memory, shape, patience, account)
+
+
+def _batches(
+    process: Process, memory: mmap, shape: tuple[int, ...], patience: Patience, account: Account
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
     while "slot" in (message := process.hear(patience))[0]:
         reply, blob = message
         places = np.frombuffer(blob, np.int64)
         pictures = np.frombuffer(memory, np.uint8).reshape(shape)[reply["slot"], : len(places)].copy()
         process.ask(patience, {"do": "ack"})
         yield places, pictures
-    account.update(message[0]["done"])
+    done = message[0]["done"]
+    account.errors, account.lost, account.trouble = done["errors"], done["lost"], done["trouble"]

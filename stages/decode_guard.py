@@ -1,0 +1,57 @@
+"""In the child: limits that the kernel keeps, and what libav says, short and on descriptor 2 (a memfd of the parent's).
+
+Memory is limited as RLIMIT_DATA, which counts what is really taken to be written to: RLIMIT_AS would count the shared
+pictures, the libraries and the 64 MiB of addresses that glibc sets aside for each thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import resource
+from pathlib import Path
+from typing import Final
+
+import av
+
+SAID_BYTES: Final = 64 << 10  # a damaged file has something said of each of its packets
+REFUSED: Final = re.compile(rb"(?:Picture|Frame) size (\d+x\d+) exceeds")  # FFmpeg's own decoders, dav1d
+
+
+def guard() -> None:
+    """Once, at the start: if memory runs out this process goes first, and stderr cannot grow without end.
+
+    What is written past the limit is dropped (Python ignores SIGXFSZ); files mapped into memory are not concerned.
+    """
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    _limit(resource.RLIMIT_FSIZE, SAID_BYTES)
+    av.logging.restore_default_callback()  # libav writes by itself: a callback into Python would wait for the GIL
+    av.logging.set_libav_level(av.logging.WARNING)
+
+
+def limit_memory(size: int) -> None:
+    """Allocations beyond `size` bytes fail from here on."""
+    _limit(resource.RLIMIT_DATA, size)
+
+
+def refused_size() -> str:
+    """The first frame size, as "9000x9000", that a decoder refused for `max_pixels` since stderr was last emptied; ""
+    for none. Its error code is that of any damage: only the words tell."""
+    with contextlib.suppress(OSError):  # no memfd, as under a debugger
+        found = REFUSED.search(os.pread(2, SAID_BYTES, 0))
+        return found[1].decode() if found else ""
+    return ""
+
+
+def make_room() -> None:
+    """For the last words of a process that is about to die."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(2, 0)
+
+
+def _limit(what: int, size: int) -> None:
+    _, hard = resource.getrlimit(what)
+    soft = size if hard == resource.RLIM_INFINITY else min(size, hard)
+    resource.setrlimit(what, (soft, hard))

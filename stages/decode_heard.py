@@ -1,0 +1,47 @@
+"""What a decode child said on stderr (a memfd): one record in the debug log for each video, or a failure's last words.
+
+A file decides what is in it (tags, names): it is cut, and nothing that a terminal would obey is left in.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from typing import Final
+
+TOLD_BYTES: Final = 4096
+WORDS: Final = 200
+ADDRESS: Final = re.compile(r" @ 0x[0-9a-f]+")
+
+log = logging.getLogger(__name__)
+
+
+def tell(fd: int, name: str) -> None:
+    """The debug record, if there is anything to say; `fd` is then empty. `name`: the file's bytes as latin-1."""
+    size = os.fstat(fd).st_size
+    if not size:
+        return
+    if log.isEnabledFor(logging.DEBUG):
+        more = f" ... and {size - TOLD_BYTES} bytes more" if size > TOLD_BYTES else ""
+        said = "; ".join(_lines(os.pread(fd, TOLD_BYTES, 0)))
+        log.debug("%s: %s%s", plain(name.encode("latin-1")), said, more)
+    os.ftruncate(fd, 0)
+
+
+def last_words(fd: int) -> str:
+    """The last line, "" for none."""
+    lines = _lines(os.pread(fd, TOLD_BYTES, max(os.fstat(fd).st_size - TOLD_BYTES, 0)))
+    return lines[-1][:WORDS] if lines else ""
+
+
+def plain(text: bytes) -> str:
+    """Printable characters as they are, all others as escapes."""
+    shown = text.decode(errors="backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+
+
+def _lines(text: bytes) -> list[str]:
+    """Lines that are not empty, without the addresses that differ from run to run."""
+    lines = (ADDRESS.sub("", plain(line.strip())) for line in text.splitlines())
+    return [line for line in lines if line]
