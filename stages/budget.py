@@ -74,14 +74,17 @@ def bisect(
     wanted = min(tokens, int(valid_N.sum()))
     found, carried = best_knob(merger, grid, segments, carry, wanted).step(grid, segments, carry)
     found = restrict(found, valid_N)
-    if len(found) == wanted:
-        return found, carried
-    score_N = merger.score(grid, segments, carry)
+    if len(found) != wanted:
+        found = brought_to(found, wanted, merger.score(grid, segments, carry), valid_N)
+    return found, carried
+
+
+def brought_to(found: Reduction, wanted: int, score_N: Tensor, valid_N: Tensor) -> Reduction:
+    """`found` with `wanted` rows: only those whose anchors score best, or the best other valid tokens beside them."""
     if len(found) > wanted:
-        return keep_rows(found, ops.top(score_N[found.anchor], wanted)), carried
-    free_N = valid_N.index_fill(0, found.anchor, False)
-    free = free_N.nonzero()[:, 0]
-    return add_tokens(found, free[ops.top(score_N[free], wanted - len(found))]), carried
+        return keep_rows(found, ops.top(score_N[found.anchor], wanted))
+    free = valid_N.index_fill(0, found.anchor, False).nonzero()[:, 0]
+    return add_tokens(found, free[ops.top(score_N[free], wanted - len(found))])
 
 
 def best_knob(merger: Merger, grid: TokenGrid, segments: Segments, carry: Tensor | None, wanted: int) -> Merger:

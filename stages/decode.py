@@ -40,8 +40,8 @@ class Decoder:
     while another is inside `frames` costs a video. Two threads must not use one decoder at once, `cancel` excepted.
     `processes`: children that decode one file at once, each its own groups of pictures; they change no pixel either,
     and need less time than as many threads where few frames of many groups are wanted, and more memory.
-    What a file may ask for, `too_large` where it asks for more: `max_pixels` of one frame (None: 8192 x 8192, less in a
-    file under 2 MiB, down to 4096 x 2304), `max_frames`, `max_duration_s`, `max_memory_bytes` of the child's own.
+    What a file may ask for, `too_large` where it asks for more: `max_pixels` of one frame (None: 8192 x 8192, 24 for each byte
+    of a small file, but 2560 x 1440 at least), `max_frames`, `max_duration_s`, `max_memory_bytes` of the child's own.
     Shared memory of each child: two slots of 32 MiB or one frame each, whatever the video's length.
     """
 
@@ -72,6 +72,7 @@ class Decoder:
         self._argv = [sys.executable, "-P", "-m", "vidcomp.stages.decode_child"]  # -P: no module of the working folder
         self._process: Process | None = None
         self._helpers: list[Process] = []  # the others of `processes`
+        self._ear: Process | None = None  # for sound, beside the pictures
 
     def open(self, path: str | Path) -> Source:
         """What a file holds, known from all its packets and its first frame. `DecodeError`: see `failure.Reason`."""
@@ -89,14 +90,14 @@ class Decoder:
 
     def cancel(self) -> None:
         """From any thread: whoever waits for the child gets `DecodeError("crashed")` now. The decoder stays usable."""
-        for process in (self._process, *self._helpers):
+        for process in (self._process, self._ear, *self._helpers):
             if process is not None:
                 process.kill()
 
     def close(self) -> None:
         """End the children. A later `open` starts others."""
-        ended = (self._process, *self._helpers)
-        self._process, self._helpers = None, []
+        ended = (self._process, self._ear, *self._helpers)
+        self._process, self._ear, self._helpers = None, None, []
         for process in ended:
             if process is not None:
                 process.close()
@@ -125,6 +126,14 @@ class Decoder:
         alive = [process for process in self._helpers if process.idle]
         self._helpers = alive + [Process(self._argv) for _ in range(count - 1 - len(alive))]
         return [first, *self._helpers[: count - 1]]
+
+    def listener(self) -> Process:
+        """A child of its own for sound, so that pictures and sound can be read side by side."""
+        if self._ear is None or not self._ear.idle:
+            if self._ear is not None:
+                self._ear.close()
+            self._ear = Process(self._argv)
+        return self._ear
 
     def patience(self, default_s: float) -> Patience:
         """How long a child may keep us waiting; `default_s` where no deadline was set."""

@@ -5,7 +5,8 @@ numpy and av, never torch. MEMORY is the inherited memfd that pictures go into, 
 
     {"do": "open", "path", ...}    -> {"bytes"}, then {"info", ...} + packets' pts and ticks int64, keys, kinds uint8
     {"do": "decode", "path", ...}  -> {"slot"} + places int64, each answered by {"do": "ack"}; then {"done": {...}}
-    either                         -> {"failed": {"reason", "message", "fix"}}
+    {"do": "sound", "path", ...}   -> {"sound"} + samples float32, as often as need be; then {"done": {...}}
+    any of them                    -> {"failed": {"reason", "message", "fix"}}
 
 A request is complete in itself: the child keeps nothing between two of them.
 """
@@ -30,6 +31,7 @@ from .decode_pick import Decoding, Wanted
 from .decode_probe import probe
 from .decode_ring import Ring
 from .decode_route import Packets
+from .decode_sound import Sound
 from .orientation import Orientation
 from .wire import receive, send
 
@@ -74,6 +76,8 @@ def answer(request: dict[str, Any], blob: bytes, memory: int, replies: int) -> N
         with open_file(path, request["max_pixels"]) as file:
             if request["do"] == "open":
                 answer_open(file, request, replies)
+            elif request["do"] == "sound":
+                answer_sound(file, request, replies)
             else:
                 answer_decode(file, request, blob, memory, replies)
     except MemoryError:
@@ -115,6 +119,14 @@ def answer_open(file: File, request: dict[str, Any], replies: int) -> None:
     }
     arrays = (packets.pts, shown.ticks, shown.key, packets.kind)
     send(replies, facts, b"".join(array.tobytes() for array in arrays))
+
+
+def answer_sound(file: File, request: dict[str, Any], replies: int) -> None:
+    """The samples as they come; a full pipe makes us wait."""
+    sound = Sound(file, request["rate"], request["start_s"], request["count"])
+    for samples in sound.samples():
+        send(replies, {"sound": len(samples)}, samples.tobytes())
+    send(replies, {"done": {"errors": sound.errors, "lost": 0, "trouble": False}})
 
 
 def split(blob: bytes, *counts: int) -> Iterator[np.ndarray]:

@@ -10,7 +10,8 @@ import os
 import re
 from typing import Final
 
-TOLD_BYTES: Final = 4096
+SAID_BYTES: Final = 64 << 10  # that are read of it
+TOLD: Final = 4096  # characters
 WORDS: Final = 200
 ADDRESS: Final = re.compile(r" @ 0x[0-9a-f]+")
 
@@ -23,15 +24,14 @@ def tell(fd: int, name: str) -> None:
     if not size:
         return
     if log.isEnabledFor(logging.DEBUG):
-        more = f" ... and {size - TOLD_BYTES} bytes more" if size > TOLD_BYTES else ""
-        said = "; ".join(_lines(os.pread(fd, TOLD_BYTES, 0)))
-        log.debug("%s: %s%s", plain(name.encode("latin-1")), said, more)
+        said = "; ".join(dict.fromkeys(_lines(os.pread(fd, SAID_BYTES, 0))))  # much is said more than once
+        log.debug("%s: %s%s", plain(name.encode("latin-1")), said[:TOLD], " ..." if len(said) > TOLD else "")
     os.ftruncate(fd, 0)
 
 
 def last_words(fd: int) -> str:
     """The last line, "" for none."""
-    lines = _lines(os.pread(fd, TOLD_BYTES, max(os.fstat(fd).st_size - TOLD_BYTES, 0)))
+    lines = _lines(os.pread(fd, SAID_BYTES, max(os.fstat(fd).st_size - SAID_BYTES, 0)))
     return lines[-1][:WORDS] if lines else ""
 
 

@@ -7,8 +7,8 @@ from typing import Final
 from .decode_info import DecodeError
 
 MAX_PIXELS: Final = 1 << 26  # of one frame, 8192 x 8192
-SMALL_PIXELS: Final = 4096 * 2304  # what any file may hold, however few its bytes
-PIXELS_PER_BYTE: Final = 32  # of one frame, in a whole file: real video has a thousand times as many bytes
+SMALL_PIXELS: Final = 2560 * 1440  # what any file may hold, however few its bytes
+PIXELS_PER_BYTE: Final = 24  # of one frame, in a whole file: a third of a bit for each, as if all others were free
 MAX_FRAMES: Final = 10_000_000
 MAX_DURATION_S: Final = 7 * 86400.0
 MAX_MEMORY_BYTES: Final = 8 << 30
@@ -16,10 +16,8 @@ MUTE_PACKETS: Final = 5000  # that give no frame, from the start: three minutes 
 
 
 def pixels_allowed(asked: int | None, file_bytes: int) -> int:
-    """Pixels of one frame: as asked, or by the file's size.
-
-    A constant picture of 8192 x 8192 takes a few KB, and a decoder keeps up to sixteen of them.
-    """
+    """Pixels of one frame: as asked, or by the file's size. A decoder keeps up to sixteen frames and one for each
+    thread, so that 50 KB of constant pictures of 8192 x 8192 would take 2 GB."""
     return min(max(SMALL_PIXELS, PIXELS_PER_BYTE * file_bytes), MAX_PIXELS) if asked is None else asked
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..models.types import Frames
+from ..models.types import AudioTrack, Frames
 from .decode_info import Outcome, SourceInfo, outcome
 from .decode_process import Process
 from .decode_route import Packets, groups
-from .decode_split import Batch, in_turn, shares
-from .decode_talk import Account, ask_frames
+from .decode_split import Batch, cut_at, in_turn, shares
+from .decode_talk import Account, ask_frames, ask_sound
 from .decode_timeline import seconds
 from .wire import Patience
 
@@ -32,6 +32,7 @@ class Children(Protocol):
     @property
     def limits(self) -> Mapping[str, Any]: ...
     def ready(self, count: int) -> list[Process]: ...
+    def listener(self) -> Process: ...
     def patience(self, default_s: float) -> Patience: ...
 
 
@@ -73,6 +74,28 @@ class Source:
             raise ValueError(f"index must be in [0, {len(self.pts_s)}), got {wanted[0]} to {wanted[-1]}")
         self._outcome = None
         return self._read(wanted)
+
+    def audio(self, rate: int, borders_s: Sequence[float]) -> Iterator[AudioTrack]:
+        """The sound between each two neighbours of `borders_s` (ascending true pts, C + 1 of them): C tracks, mono at
+        `rate`, that together have every sample once; silence where the file has none. In a child of its own: it can be
+        read side by side with `frames()`.
+
+        Errors: ValueError for the arguments; `DecodeError`, as no_audio, timeout or crashed.
+        """
+        if rate < 1 or len(borders_s) < 2 or not (np.diff(np.asarray(borders_s, np.float64)) > 0).all():
+            raise ValueError(f"a rate over 0 and ascending borders are needed, got {rate} and {len(borders_s)} borders")
+        return self._listen(rate, borders_s)
+
+    def _listen(self, rate: int, borders_s: Sequence[float]) -> Iterator[AudioTrack]:
+        start_s = borders_s[0]
+        ends = [round((border_s - start_s) * rate) for border_s in borders_s]
+        request = {"do": "sound", "path": self._request["path"], "rate": rate, "start_s": start_s, "count": ends[-1]}
+        process = self._decoder.listener()
+        patience = self._decoder.patience(DECODE_S + DECODE_PER_S * self.info.duration_s)
+        with process.exchange():
+            pieces = ask_sound(process, {**self._decoder.limits, **request}, patience, Account())
+            for begin, samples in zip(ends, cut_at(pieces, ends), strict=False):
+                yield AudioTrack(torch.from_numpy(samples), rate, start_s + begin / rate)
 
     def _read(self, wanted: NDArray[np.int64]) -> Iterator[Frames]:
         missing, account = np.ones(len(wanted), bool), Account()

@@ -1,8 +1,9 @@
-"""One file decoded by several children at once: who decodes what, and their pictures in order again."""
+"""Who decodes what where several children share a file, and what they give in order again; sound cut into chunks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,3 +43,18 @@ def in_turn(streams: Sequence[Iterator[Batch]], parts: Sequence[Index]) -> Itera
         place += take
     for stream in streams:  # each has still to say that it is done
         next(stream, None)
+
+
+def cut_at(pieces: Iterator[NDArray[np.float32]], ends: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+    """The samples of `pieces`, which are ends[-1] - ends[0], cut anew: ends[i+1] - ends[i] at a time."""
+    left = np.empty(0, np.float32)
+    for begin, end in pairwise(ends):
+        parts, have = [left], len(left)
+        while have < end - begin:
+            parts.append(next(pieces))
+            have += len(parts[-1])
+        whole = np.concatenate(parts)
+        left = whole[end - begin :]
+        if end == ends[-1]:
+            next(pieces, None)  # the child has still to say that it is done
+        yield whole[: end - begin]

@@ -66,3 +66,13 @@ def _batches(
         yield places, pictures
     done = message[0]["done"]
     account.errors, account.lost, account.trouble = done["errors"], done["lost"], done["trouble"]
+
+
+def ask_sound(
+    process: Process, request: Mapping[str, Any], patience: Patience, account: Account
+) -> Iterator[NDArray[np.float32]]:
+    """Mono samples float32 (n,), piece by piece."""
+    process.ask(patience, request)
+    while "sound" in (message := process.hear(patience))[0]:
+        yield np.frombuffer(message[1], np.float32)
+    account.errors = message[0]["done"]["errors"]

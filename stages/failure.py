@@ -9,6 +9,7 @@ Reason = Literal[
     "unreadable",  # permissions, a device, a pipe
     "empty",  # zero bytes
     "not_video",  # no demuxer knows it
+    "no_audio",  # sound is asked for and there is none
     "no_video",  # a container without a video stream
     "corrupt",  # a video of which no frame can be decoded
     "unsupported",  # a video that the model cannot take

@@ -2,7 +2,7 @@
 
 Legend: T steps, N tokens of one step, D channels, R rows of any list of tokens, M centres, G groups, K chosen.
 Any float dtype comes in; sums run in float32 (float64 for float64). The row-wise functions give the same bits at any
-thread count, block size and neighbourhood; the matmul-based ones (`best_centre`, `dpc_scores`) are equal to rounding.
+thread count, block size and neighbourhood; `best_centre`, by a matmul, takes what rounding leaves for a tie.
 Deterministic everywhere: ties go to the lower index, NaN scores come last.
 """
 
@@ -15,7 +15,6 @@ from torch import Tensor
 
 COSINE_EPS = 1e-8  # torch.cosine_similarity's: each norm is at least this
 SAME_COSINE = 1e-6  # 1 - cos of equal directions comes out below this in float32
-SAME_DISTANCE = 2.0**-18  # squared distance of equal rows, relative to their squared norms, comes out below this
 WORK_BYTES = 3 << 20  # one working block: small enough for a core's cache, large enough to hide the call overhead
 
 
@@ -43,6 +42,11 @@ def _dots(a_RD: Tensor, b_RD: Tensor, scratch_RD: Tensor, out_R: Tensor) -> None
     product = scratch_RD[: len(a_RD)]
     torch.mul(a_RD, b_RD, out=product)
     torch.sum(product, -1, out=out_R)
+
+
+def same_cosine(dtype: torch.dtype) -> float:
+    """What rounding may leave between equal cosines that a matmul worked out in `dtype`."""
+    return 4 * torch.finfo(dtype).eps
 
 
 # -- norms and cosines -------------------------------------------------------------------------------------
@@ -150,6 +154,43 @@ def top(score_N: Tensor, k: int) -> Tensor:
     return top_mask(score_N, k).nonzero()[:, 0]
 
 
+def levelled(values: Tensor, tolerance: float | Tensor) -> Tensor:
+    """`values` with near-equal ones of the last dimension made equal: each becomes the least of its level.
+
+    A level begins with the first value more than `tolerance` above where the level before began, so that near-equal
+    values do not chain into one. The tolerance is one number, or one for each value, not less for larger ones.
+    """
+    ordered, order = values.sort(dim=-1)
+    beyond = ordered + torch.as_tensor(tolerance, device=values.device).expand_as(values).gather(-1, order)
+    apart = torch.nn.functional.pad(ordered[..., 1:] > beyond[..., :-1], (1, 0), value=True)
+    if bool(apart.all()):
+        return values
+    place = torch.arange(values.shape[-1], device=values.device).expand_as(order)
+    began = torch.where(apart, place, 0).cummax(-1).values  # of the run of neighbours that are near-equal
+    if bool((ordered > beyond.gather(-1, began)).any()):  # which is longer than a level
+        after = torch.searchsorted(ordered, beyond, right=True).maximum(place + 1)
+        began = torch.where(walked(after), place, 0).cummax(-1).values
+    return torch.empty_like(values).scatter_(-1, order, ordered.gather(-1, began))
+
+
+def walked(after: Tensor) -> Tensor:
+    """bool (..., N): the places that one comes by from place 0 on, going from each place i to `after[i]` > i."""
+    jump = torch.nn.functional.pad(after, (0, 1), value=after.shape[-1])  # the end leads to itself
+    seen = torch.zeros_like(jump)
+    seen[..., 0] = 1
+    for _ in range(after.shape[-1].bit_length()):  # each time the strides double
+        seen = seen.scatter_reduce(-1, jump, seen, "amax")
+        jump = jump.gather(-1, jump)
+    return seen[..., :-1] > 0
+
+
+def ranks(values: Tensor) -> Tensor:
+    """int64: the place of each value of the last dimension from the least on; the lower index on ties."""
+    order = values.argsort(dim=-1, stable=True)
+    place = torch.arange(values.shape[-1], device=values.device).expand_as(order)
+    return torch.empty_like(order).scatter_(-1, order, place)
+
+
 # -- centres -----------------------------------------------------------------------------------------------
 
 
@@ -163,59 +204,14 @@ def unit_rows(feat_RD: Tensor) -> Tensor:
 def best_centre(feat_RD: Tensor, unit_MD: Tensor, groups: int = 1) -> Tensor:
     """int64 (R, groups): the most cosine-similar centre to each row, in each of `groups` equal runs of the M centres.
 
-    Numbered within its run; the lower number on ties. The rows need no normalising: their length scales all alike.
+    Numbered within its run; the lower number on ties, which are cosines that rounding may have set apart. The rows need
+    no normalising: their length scales all alike.
     """
     best_GR = torch.empty(groups, len(feat_RD), dtype=torch.int64, device=feat_RD.device)
+    blur = same_cosine(unit_MD.dtype)
     for at in row_blocks(*feat_RD.shape):
-        dots = unit_MD @ widen(feat_RD[at]).T  # this way round BLAS is faster: the centres are the few
-        best_GR[:, at] = dots.view(groups, -1, dots.shape[1]).argmax(1)
+        rows = widen(feat_RD[at])
+        dots = (unit_MD @ rows.T).view(groups, -1, len(rows))  # this way round BLAS is faster: the centres are the few
+        least = dots.amax(1, keepdim=True).sub_(torch.linalg.vector_norm(rows, dim=1), alpha=blur)
+        best_GR[:, at] = (dots >= least).max(1).indices  # the first that is
     return best_GR.T
-
-
-def squared_distances(feat_RD: Tensor) -> Tensor:
-    """(R, R): squared distances over D, symmetric, diagonal exactly 0; equal rows are exactly 0 apart.
-
-    Taken about the mean row: a large common part (outlier channels) then costs no precision.
-    """
-    rows = widen(feat_RD)
-    rows = rows - rows.mean(0)
-    squares = squared_norms(rows)
-    reach = squares[:, None] + squares
-    gram = rows @ rows.T
-    distances = (reach - gram).sub_(gram.T)  # the two triangles of a matmul may round differently
-    distances.masked_fill_(distances <= SAME_DISTANCE * reach, 0).fill_diagonal_(0)
-    return distances.div_(max(1, rows.shape[1]))
-
-
-def dpc_scores(feat_RD: Tensor, k: int) -> Tensor:
-    """(R,): how good a cluster centre each row is: log(density x distance to the nearest denser row).
-
-    Density peaks with k nearest neighbours (Rodriguez and Laio 2014; Du et al. 2016), in the form of FastVID, HoliTom
-    and PruneVid. density = exp(-mean of the k smallest squared distances / D, itself included); the densest row's
-    distance is the largest of all. The logarithm keeps the order where exp underflows (squared distances beyond 100).
-    Fewer than k rows: all of them. Instead of the reference's unseeded noise, equal densities rank by index: the
-    lower counts as denser, so of a group of equal rows exactly one can be a centre.
-    """
-    if not len(feat_RD):
-        return feat_RD.new_empty(0, dtype=wide_dtype(feat_RD.dtype))
-    distances = squared_distances(feat_RD)
-    near = distances.topk(min(k, len(distances)), dim=-1, largest=False).values
-    return peak_scores(near.mean(-1), distances.sqrt(), tolerance=float(distances.max()) * 2.0**-20)
-
-
-def peak_scores(thin_R: Tensor, apart_RR: Tensor, tolerance: float) -> Tensor:
-    """(R,): log(exp(-thin) x distance to the nearest denser row), the densest row's distance being the largest of all.
-
-    Of rows whose `thin_R` differ by no more than `tolerance` the lower counts as denser.
-    """
-    rank = density_rank(thin_R, tolerance)
-    gap = torch.where(rank < rank[:, None], apart_RR, apart_RR.max()).amin(-1)
-    return gap.log_().sub_(thin_R)
-
-
-def density_rank(thin_R: Tensor, tolerance: float) -> Tensor:
-    """int64 (R,): place of each row from the densest (smallest `thin_R`) on; runs of near-equal values go by index."""
-    ordered, order = thin_R.sort(stable=True)
-    level = torch.nn.functional.pad((ordered.diff() > tolerance).cumsum(0), (1, 0))
-    by_index = torch.empty_like(level).scatter_(0, order, level).sort(stable=True).indices
-    return torch.empty_like(by_index).scatter_(0, by_index, torch.arange(len(thin_R), device=thin_R.device))

@@ -1,7 +1,8 @@
 """Density-peak clustering (DPC-kNN) of groups of tokens: pure functions, without noise.
 
-Density peaks with k nearest neighbours (Rodriguez and Laio 2014; Du et al. 2016), in the form of HoliTom and PruneVid;
-`ops.dpc_scores` is the same for one group and without labels.
+Density peaks with k nearest neighbours (Rodriguez and Laio 2014; Du et al. 2016), in the form of FastVID, HoliTom and
+PruneVid. Instead of the references' unseeded noise of 1e-6 equal densities rank by index: the lower counts as denser,
+so that of a group of equal rows exactly one can be a centre.
 
 Legend: G groups of equal size, R rows of a group, M centres of it, D channels.
 """
@@ -9,13 +10,17 @@ Legend: G groups of equal size, R rows of a group, M centres of it, D channels.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from . import ops
 
-SAME_DENSITY = 2.0**-20  # of the largest squared distance: the reference's noise blurs densities about as much
+FEW = 25  # rows: of so many torch.cdist, and so the references, takes differences, of more a matmul
+CLOSE = 2.0**-10  # of two rows' squared norms: squared distances up to this are coarse where a float32 matmul gave them
+EQUAL = 2.0**-44  # the same: up to this rows are equal, where a float64 one did
+FINE, COARSE = 2.0**-22, 2.0**-20  # rounding of well-resolved values, relative to each; of others, to the largest
 BATCH_BYTES = 8 << 20  # groups that are worked on together: many small ones cost more in calls than in arithmetic
 
 
@@ -34,49 +39,79 @@ def cluster(feat_GRD: Tensor, count: int, k: int, *, by_score: bool = False) -> 
     rows_GR = torch.arange(feat_GRD.shape[1], device=feat_GRD.device).expand(feat_GRD.shape[:2])
     if count >= rows_GR.shape[1]:
         return rows_GR, rows_GR
-    distances = squared_distances(feat_GRD)
-    centre_GM = density_peaks(distances, k).argsort(dim=-1, descending=True, stable=True)[:, :count]
+    apart = Apart.of(feat_GRD)
+    centre_GM = density_peaks(apart, k).argsort(dim=-1, descending=True, stable=True)[:, :count]
     if not by_score:
         centre_GM = centre_GM.sort(-1).values
-    label_GR = distances.gather(2, centre_GM[:, None].expand(-1, rows_GR.shape[1], -1)).argmin(-1)
+    label_GR = apart.nearest(centre_GM)
     return centre_GM, label_GR.scatter_(1, centre_GM, rows_GR[:, :count])
 
 
-def squared_distances(feat_GRD: Tensor) -> Tensor:
-    """(G, R, R): squared distances over D of each group, symmetric; equal rows are exactly 0 apart.
+def peak_scores(feat_RD: Tensor, k: int) -> Tensor:
+    """(R,): `density_peaks` of one group, which may be empty."""
+    return density_peaks(Apart.of(feat_RD[None]), k)[0] if len(feat_RD) else ops.widen(feat_RD.new_empty(0))
 
-    As `ops.squared_distances`, but squared norms are read off the product, which saves a pass over the tokens.
+
+def density_peaks(apart: Apart, k: int) -> Tensor:
+    """(G, R): how good a cluster centre each row is, NaN as the worst: log(density x distance to the nearest denser).
+
+    density = exp(-mean of the k smallest squared distances, itself included; fewer than k rows: of all); the densest
+    row's distance is the largest of all. The logarithm keeps the order where exp underflows.
     """
-    rows = ops.widen(feat_GRD)
-    rows = rows - rows.mean(1, keepdim=True)
+    near = apart.squared_GRR.topk(min(k, apart.squared_GRR.shape[2]), dim=-1, largest=False).values
+    thin_GR = near.sum(-1).div_(near.shape[2])  # in order of distance: equal neighbourhoods give the same bits
+    thin_GR = ops.levelled(thin_GR, apart.blur(thin_GR))
+    rank_GR = ops.ranks(thin_GR)
+    denser = rank_GR[:, None] < rank_GR[:, :, None]
+    gap_GR = torch.where(denser, apart.squared_GRR, apart.most_G[:, None, None]).amin(-1)
+    score = gap_GR.log_().div_(2).sub_(thin_GR)
+    score = score.masked_fill_(score.isnan(), float("-inf"))
+    return -ops.levelled(-score, torch.where(apart.fine_G, FINE, COARSE)[:, None])
+
+
+@dataclass(frozen=True, eq=False)
+class Apart:
+    """Squared distances over D between the rows of each group, symmetric; equal rows are exactly 0 apart.
+
+    `most_G`: the largest of each group; `fine_G`: whether even the smallest of it have all their digits.
+    """
+
+    squared_GRR: Tensor
+    most_G: Tensor
+    fine_G: Tensor
+
+    @classmethod
+    def of(cls, feat_GRD: Tensor) -> Apart:
+        """By matmuls, in float64 where differences of the rows themselves would say more than float32 does."""
+        rows = feat_GRD.double() if feat_GRD.shape[1] <= FEW else ops.widen(feat_GRD)
+        squared, fine_G = by_product(rows)
+        if squared.dtype != torch.float64:
+            for group in fine_G.nonzero()[:, 0].tolist():  # one by one they stay in the cache
+                squared[group] = by_product(feat_GRD[group, None].double())[0][0]
+        return cls(squared, squared.amax((1, 2)), fine_G | (squared.dtype == torch.float64))
+
+    def blur(self, value_GR: Tensor) -> Tensor:
+        """(G, R): what rounding may leave between equal values, means of squared distances."""
+        return torch.where(self.fine_G[:, None], value_GR * FINE, self.most_G[:, None] * COARSE)
+
+    def nearest(self, centre_GM: Tensor) -> Tensor:
+        """int64 (G, R): number of the nearest centre to each row, the first on ties."""
+        away_GRM = self.squared_GRR.gather(2, centre_GM[:, None].expand(-1, self.squared_GRR.shape[1], -1))
+        least_GR = away_GRM.amin(-1)
+        return (away_GRM <= (least_GR + self.blur(least_GR))[..., None]).max(-1).indices  # the first that is
+
+
+def by_product(rows_GRD: Tensor) -> tuple[Tensor, Tensor]:
+    """(G, R, R) squared distances over D, those too small for the dtype as 0, and bool (G,) where any two rows' are.
+
+    Taken about the mean row: a large common part (outlier channels) then costs no precision. The squared norms are read
+    off the product, which saves a pass over the tokens.
+    """
+    rows = rows_GRD - rows_GRD.mean(1, keepdim=True)
     gram = rows @ rows.mT
     squares = gram.diagonal(dim1=1, dim2=2)
     reach = squares[:, :, None] + squares[:, None]
-    distances = (reach - gram).sub_(gram.mT)  # the two triangles of a matmul may round differently
-    distances.masked_fill_(distances <= reach.mul_(ops.SAME_DISTANCE), 0)
-    return distances.div_(max(1, rows.shape[2]))
-
-
-def density_peaks(distances_GRR: Tensor, k: int) -> Tensor:
-    """(G, R): how good a cluster centre each row is, NaN as the worst: log(density x distance to the nearest denser).
-
-    density = exp(-mean of the k smallest squared distances, itself included); the densest row's distance is the largest
-    of all. Of near-equal densities that of the lower row counts as the higher.
-    """
-    most_G = distances_GRR.amax((1, 2))
-    near = distances_GRR.topk(min(k, distances_GRR.shape[2]), dim=-1, largest=False, sorted=False).values
-    thin_GR = near.sum(-1).div_(near.shape[2])
-    rank_GR = density_rank(thin_GR, most_G[:, None] * SAME_DENSITY)
-    denser = rank_GR[:, None] < rank_GR[:, :, None]
-    gap_GR = torch.where(denser, distances_GRR, most_G[:, None, None]).amin(-1)
-    score = gap_GR.log_().div_(2).sub_(thin_GR)
-    return score.masked_fill_(score.isnan(), float("-inf"))
-
-
-def density_rank(thin_GR: Tensor, tolerance_G1: Tensor) -> Tensor:
-    """int64 (G, R): place of each row from the smallest value on; runs of near-equal values go by index."""
-    ordered, order = thin_GR.sort(stable=True)
-    level = torch.nn.functional.pad((ordered.diff() > tolerance_G1).cumsum(-1), (1, 0))
-    by_index = torch.empty_like(level).scatter_(1, order, level).argsort(stable=True)
-    place = torch.arange(thin_GR.shape[1], device=thin_GR.device).expand_as(level)
-    return torch.empty_like(by_index).scatter_(1, by_index, place)
+    squared = (reach - gram).sub_(gram.mT)  # the two triangles of a matmul may round differently
+    small = squared <= reach.mul_(EQUAL if rows.dtype == torch.float64 else CLOSE)
+    squared.masked_fill_(small, 0)
+    return squared.div_(max(1, rows.shape[2])), small.count_nonzero((1, 2)) > rows.shape[1]

@@ -42,22 +42,43 @@ def alike(
     """Pairs (first < second) of rows alike, in blocks: int64 (E,) twice."""
     if tau >= 1:
         return
-    inverse_R = inverse(length_R)
     for start, end in spans:
-        for first, last in pairwise(_borders(start, end)):
-            unit_BD = ops.widen(rows_RD[first:last]) * inverse_R[first:last, None]
-            dots = _dots(unit_BD, rows_RD[first:end])
+        for first, dots in products(rows_RD, length_R, start, end):
             found = (dots > tau * length_R[first:end]).triu_(1).nonzero() + first
             yield found[:, 0], found[:, 1]
-        zero = (length_R[start:end] == 0).nonzero()[:, 0] + start
-        yield zero[:-1], zero[1:]
+        yield zero_pairs(length_R, start, end)
 
 
-def _borders(start: int, end: int) -> Iterator[int]:
-    """Where blocks of rows begin, and the end."""
+def products(
+    rows_RD: Tensor, length_R: Tensor, start: int, end: int, least: int = BLOCK_ROWS
+) -> Iterator[tuple[int, Tensor]]:
+    """Blocks of rows of a span, the first of at most `least`: where each begins, and (B, R') dot products.
+
+    They are of the block's rows, at length 1, with the rows from there to the span's end as they are; -inf for zero
+    rows, which are alike to nothing here.
+    """
+    inverse_R = inverse(length_R)
+    for first, last in pairwise(_borders(start, end, least)):
+        unit_BD = ops.widen(rows_RD[first:last]) * inverse_R[first:last, None]
+        dots = _dots(unit_BD, rows_RD[first:end])
+        zero = length_R[first:end] == 0
+        if bool(zero.any()):
+            dots.masked_fill_(zero[: last - first, None] | zero, float("-inf"))
+        yield first, dots
+
+
+def zero_pairs(length_R: Tensor, start: int, end: int) -> tuple[Tensor, Tensor]:
+    """Pairs of rows of length 0 that join all of them in a span."""
+    zero = (length_R[start:end] == 0).nonzero()[:, 0] + start
+    return zero[:-1], zero[1:]
+
+
+def _borders(start: int, end: int, most: int) -> Iterator[int]:
+    """Where blocks of rows begin, the second after `most` rows, and the end."""
     while start < end:
         yield start
-        start += min(BLOCK_ROWS, max(1, BLOCK_CELLS // (end - start)), end - start)
+        start += min(most, max(1, BLOCK_CELLS // (end - start)), end - start)
+        most = BLOCK_ROWS
     yield end
 
 

@@ -28,6 +28,7 @@ DTYPE_NAMES = {
     torch.float16: "F16",
     torch.int64: "I64",
     torch.int32: "I32",
+    torch.int16: "I16",
     torch.int8: "I8",
     torch.uint8: "U8",
     torch.bool: "BOOL",
@@ -108,7 +109,10 @@ class VideoRecord(Shaped):
 
 
 def source(value: Tensor) -> Source:
-    """A tensor in memory as something to be written."""
+    """A tensor in memory as something to be written; `TypeError` on a dtype that a record does not hold."""
+    if value.dtype not in DTYPE_NAMES:
+        known = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPE_NAMES)
+        raise TypeError(f"a record holds no {value.dtype} {tuple(value.shape)}: convert it to one of {known}")
     flat = value.detach().reshape(-1).to("cpu", copy=True, memory_format=torch.contiguous_format)
     flat = flat.as_strided(flat.shape, (1,))  # one element counts as contiguous at any stride, but not to `view`
     data = memoryview(flat.view(torch.uint8).numpy().data) if len(flat) else memoryview(b"")

@@ -10,11 +10,13 @@ This file imports the standard library only: a cache hit, `inspect` and `verify`
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -39,6 +41,41 @@ NO_DIGEST = "0" * 32
 
 class DamagedFileError(ValueError):
     """A file that is not what it says it is; the message names the file, what is wrong and what to do."""
+
+
+class OutputError(Exception):
+    """A place that cannot be written to, or read back: the whole run's trouble, no input's; `str()` is one line."""
+
+    def __init__(self, where: str, why: str, fix: str) -> None:
+        super().__init__(where, why, fix)
+
+    def __str__(self) -> str:
+        return ": ".join(self.args)
+
+    @classmethod
+    def of(cls, where: str, error: OSError, done: str = "written") -> OutputError:
+        """What to do about it goes by the error's number."""
+        fix = REMEDIES.get(error.errno or 0, "check the path, its permissions and the disk")
+        return cls(str(error.filename or where), f"cannot be {done} ({error.strerror or error})", fix)
+
+
+REMEDIES = {
+    errno.ENOSPC: "the disk is full: free some space or write elsewhere, then run the same command again",
+    errno.EDQUOT: "your share of the disk is full: free some space or write elsewhere, then run the same command again",
+    errno.EFBIG: "raise the limit on a file's size (ulimit -f) or write elsewhere, then run the same command again",
+    errno.EACCES: "check the permissions or write elsewhere",
+    errno.EPERM: "check the permissions or write elsewhere",
+    errno.EROFS: "the disk is read-only: write elsewhere",
+}
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """An `OSError` inside becomes an `OutputError` about `path`, or about the file that it names itself."""
+    try:
+        yield
+    except OSError as e:
+        raise OutputError.of(str(path), e) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ STAND_INS: Mapping[str, Mapping[str, StandIn]] = {
     "attention": {"distinctness": distinctness, "norm": norm},
     "frame_vectors": {"token_mean": token_mean},
 }
+SHAPES = {"attention": "(T,N)", "frame_vectors": "(T,G)"}
 
 
 def complete(grid: TokenGrid, names: Mapping[str, str], needs: Iterable[str]) -> TokenGrid:
@@ -59,12 +60,13 @@ def complete(grid: TokenGrid, names: Mapping[str, str], needs: Iterable[str]) ->
 def stand_in(need: str, name: str | None) -> StandIn:
     """The function of that name for `need`; a `ValueError` says what there is and how to name it."""
     known = STAND_INS.get(need, {})
-    if name is not None and name in known:
-        return known[name]
-    there = f"name a stand-in (stand_ins: {{{need}: NAME}}); there are: {', '.join(known) or 'none'}"
+    there = ", ".join(known) or "none"
     if name is None:
-        raise ValueError(f"the method needs {need}, which was not given: {there}")
-    raise ValueError(f"no stand-in {name!r} for {need}: {there}")
+        give = f"give {need}={SHAPES[need]}, or stand_ins={{{need!r}: NAME}}"
+        raise ValueError(f"the method needs {need}: {give}, where NAME is one of: {there}")
+    if not isinstance(name, str) or name not in known:
+        raise ValueError(f"no stand-in {name!r} for {need}; there are: {there}")
+    return known[name]
 
 
 def _stacked(rows_TN: list[Tensor], grid: TokenGrid) -> Tensor:

@@ -23,6 +23,7 @@ from .safefile import (
     BLOCK,
     DamagedFileError,
     Header,
+    OutputError,
     Source,
     blocks_of,
     canonical,
@@ -31,6 +32,7 @@ from .safefile import (
     read_header,
     write,
     write_atomically,
+    writing,
 )
 
 SUFFIX = ".safetensors"
@@ -71,6 +73,8 @@ class Store:
             check_record(header)
         except (FileNotFoundError, DamagedFileError):
             return None
+        except OSError as e:
+            raise OutputError.of(str(self.path(key)), e, "read") from None
         return header if header.meta["key"] == key else None
 
     def records(self) -> list[Path]:
@@ -89,11 +93,13 @@ class Store:
 
         A second process that wants the same record waits here, and then finds it finished.
         """
-        self.out.mkdir(parents=True, exist_ok=True)
         folder = self.out / ".parts" / key
-        lock = lock_file(folder.with_suffix(".lock"))
+        with writing(self.out):
+            self.out.mkdir(parents=True, exist_ok=True)
+            lock = lock_file(folder.with_suffix(".lock"))
         try:
-            folder.mkdir(exist_ok=True)
+            with writing(folder):
+                folder.mkdir(exist_ok=True)
             yield Spool(folder, self.path(key))
         finally:
             with suppress(OSError):  # whichever is empty goes: a spool with parts stays for the next run
@@ -156,15 +162,17 @@ class Spool:
 
     def add(self, number: int, tensors: Mapping[str, Source], meta: Mapping[str, Any]) -> Header:
         """Commit one closed chunk."""
-        write_atomically(self.part(number), lambda out: write(out, tensors, meta))
-        return read_header(self.part(number))
+        with writing(self.part(number)):
+            write_atomically(self.part(number), lambda out: write(out, tensors, meta))
+            return read_header(self.part(number))
 
     def finish(self, parts: list[Header], meta: Mapping[str, Any]) -> Header:
         """Stream the parts into the final file, then drop the spool."""
         tensors = {name: joined(parts, name) for name in parts[0].entries if name != CARRY}
-        write_atomically(self.final, lambda out: write(out, tensors, meta), scratch=self.folder)
-        self._remove_from(0)
-        return read_header(self.final)
+        with writing(self.final):
+            write_atomically(self.final, lambda out: write(out, tensors, meta), scratch=self.folder)
+            self._remove_from(0)
+            return read_header(self.final)
 
     def without_last(self, parts: list[Header]) -> list[Header]:
         """All parts but the last, which is removed: the run must see the video's end again to judge it."""
