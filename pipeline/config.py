@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -109,13 +110,27 @@ class BudgetBlock(Strict):
 
 
 class DecodeBlock(Strict):
-    """How decoding runs; none of it changes a pixel.
+    """How decoding runs, and what a file may ask for; see `stages/decode.py`. Only `backend` changes a pixel.
 
-    `deadline_s` None: 30 s + 4 x duration; `threads` 0: as many as cores.
+    `deadline_s` None: 30 s + 4 x duration; `threads` 0: as many as cores; `max_pixels` of one frame, None: by the
+    file's size.
     """
 
+    backend: Literal["av", "decord"] = "av"
     deadline_s: float | None = Field(default=None, gt=0)
     threads: int = Field(default=0, ge=0)
+    processes: int = Field(default=1, ge=1, le=64)
+    max_pixels: int | None = Field(default=None, ge=1)
+    max_frames: int = Field(default=10_000_000, ge=1)
+    max_duration_s: float = Field(default=7 * 86400.0, gt=0)
+    max_memory_bytes: int = Field(default=8 << 30, ge=1 << 28)
+
+    @field_validator("backend")
+    @classmethod
+    def installed(cls, backend: str) -> str:
+        if backend == "decord" and find_spec("decord") is None:
+            raise ValueError("decord is not installed: pip install vidcomp[decord], or take the default backend")
+        return backend
 
 
 class ComputeBlock(Strict):
@@ -149,6 +164,8 @@ class Recipe(Strict):
     def resolved(self, identity: Mapping[str, Any]) -> dict[str, Any]:
         """What the record keeps and the digest covers; `identity` is the checkpoint's own account of itself."""
         blocks = self.model_dump(include={"method", "chunk_frames", "segmenter", "merger", "stand_ins"})
+        if self.decode.backend != "av":
+            blocks["decode"] = {"backend": self.decode.backend}
         blocks["sample"] = self.sample.model_dump(mode="json", exclude_defaults=True)
         return {**blocks, "budget": self.budget.asked, "model": dict(identity), "schema": SCHEMA}
 

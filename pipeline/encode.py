@@ -52,7 +52,7 @@ class VideoEncoder:
         self.model: VideoModel = build_encoder(recipe)
         self.method: Method = fit_to_model(method, self.model)
         self.model.setup(device(recipe.compute.device))
-        self.decoder = Decoder(threads=recipe.decode.threads, deadline_s=recipe.decode.deadline_s)
+        self.decoder = Decoder(**dict(recipe.decode))
 
     def close(self) -> None:
         """End the decode child."""

@@ -12,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 from .decode_info import DecodeError, Outcome, SourceInfo
 from .decode_limits import MAX_DURATION_S, MAX_FRAMES, MAX_MEMORY_BYTES
@@ -30,24 +30,26 @@ OPEN_BYTES_PER_S: Final = 10e6  # the slowest disk that is waited for
 class Decoder:
     """Opens video files; a context manager that owns one decode child, reused for many videos.
 
-    `threads`: decoding threads, 0 for as many as there are cores; they change no pixel. `deadline_s`: how long the
-    child may keep us waiting to open a file, and again to decode one set of frames (our own time between batches does
-    not count); None: 30 s + 0.1 s per MB to open, 30 s + 4 x duration to decode. The child is started on first use and
-    replaced after a kill, a crash, `recycle_after` videos (libraries leak) or a fork of this process.
+    `backend`: who decodes pictures, see `decode_decord`. `threads`: decoding threads, 0 for as many as there are cores;
+    they change no pixel. `deadline_s`: how long the child may keep us waiting to open a file, and again to decode one
+    set of frames (our own time between batches does not count); None: 30 s + 0.1 s per MB to open, 30 s + 4 x duration
+    to decode. The child is started on first use and replaced after a kill, a crash, `recycle_after` videos (libraries
+    leak) or a fork of this process.
 
     One video at a time: a later `open` or `frames` ends an unfinished `frames`. The child dies with the *thread* that
     started it (the kernel's rule for PR_SET_PDEATHSIG); found dead, it is started again, so only a thread that ends
     while another is inside `frames` costs a video. Two threads must not use one decoder at once, `cancel` excepted.
     `processes`: children that decode one file at once, each its own groups of pictures; they change no pixel either,
     and need less time than as many threads where few frames of many groups are wanted, and more memory.
-    What a file may ask for, `too_large` where it asks for more: `max_pixels` of one frame (None: 8192 x 8192, 24 for each byte
-    of a small file, but 2560 x 1440 at least), `max_frames`, `max_duration_s`, `max_memory_bytes` of the child's own.
+    What a file may ask for, `too_large` where it asks for more: `max_pixels` of one frame (None: 8192 x 8192; of a small
+    file 24 for each byte, but 2560 x 1440 at least), `max_frames`, `max_duration_s`, `max_memory_bytes` of the child's.
     Shared memory of each child: two slots of 32 MiB or one frame each, whatever the video's length.
     """
 
     def __init__(
         self,
         *,
+        backend: Literal["av", "decord"] = "av",
         threads: int = 0,
         processes: int = 1,
         deadline_s: float | None = None,
@@ -63,6 +65,7 @@ class Decoder:
         if processes > 1 and not threads:
             threads = max((os.cpu_count() or 1) // processes, 1)
         self.limits = {
+            "backend": backend,
             "threads": threads,
             "max_pixels": max_pixels,
             "max_frames": max_frames,

@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from .decode_decord import DecordDecoding
 from .decode_guard import guard, limit_memory, make_room, refused_size
 from .decode_info import DecodeError
 from .decode_limits import frame_too_large, too_much_memory
@@ -73,9 +74,9 @@ def answer(request: dict[str, Any], blob: bytes, memory: int, replies: int) -> N
     path = request["path"].encode("latin-1")
     limit_memory(request["max_memory_bytes"])
     try:
-        with open_file(path, request["max_pixels"]) as file:
+        with open_file(path, request["max_pixels"], request["max_frames"], request["max_duration_s"]) as file:
             if request["do"] == "open":
-                answer_open(file, request, replies)
+                answer_open(file, replies)
             elif request["do"] == "sound":
                 answer_sound(file, request, replies)
             else:
@@ -97,15 +98,15 @@ def fail(replies: int, error: DecodeError) -> None:
 
 def check_size(file: File) -> None:
     """To be asked after an error: `DecodeError` where it was the size of a frame."""
-    if size := refused_size():
+    if size := refused_size(file.max_pixels):
         raise frame_too_large(size, file.max_pixels) from None
 
 
-def answer_open(file: File, request: dict[str, Any], replies: int) -> None:
+def answer_open(file: File, replies: int) -> None:
     """The file's size first, so that the parent's patience can grow with it; then the facts."""
     send(replies, {"bytes": os.fstat(file.fd).st_size})
     try:
-        found = probe(file, request["max_frames"], request["max_duration_s"])
+        found = probe(file)
     except DecodeError:
         check_size(file)
         raise
@@ -140,6 +141,9 @@ def split(blob: bytes, *counts: int) -> Iterator[np.ndarray]:
 
 def answer_decode(file: File, request: dict[str, Any], blob: bytes, memory: int, replies: int) -> None:
     """The wanted frames through the ring, then how it went."""
+    if request["backend"] == "decord":
+        answer_decord(file, request, blob, memory, replies)
+        return
     pts, ticks, index, kind = split(blob, request["packets"], request["shown"], request["wanted"])
     wanted = Wanted(ticks, index, request["by_order"])
     decoding = Decoding(file, wanted, Packets(pts, kind), request["threads"])
@@ -154,6 +158,20 @@ def answer_decode(file: File, request: dict[str, Any], blob: bytes, memory: int,
     if errors:
         check_size(file)
     send(replies, {"done": {"errors": errors, "lost": decoding.lost, "trouble": decoding.trouble}})
+
+
+def answer_decord(file: File, request: dict[str, Any], blob: bytes, memory: int, replies: int) -> None:
+    """The same by decord, which finds its own way."""
+    if request["turn"][1]:
+        raise DecodeError("unsupported", "decord does not show mirrored video upright", "take the default backend")
+    _, _, index, _ = split(blob, request["packets"], request["shown"], request["wanted"])
+    size = tuple(request["ring"][3:1:-1])
+    decoding = DecordDecoding(file, index, request["frames"], size, request["threads"])
+    ring = Ring(memory, tuple(request["ring"]), (0, replies))
+    for place, picture in decoding.pictures():
+        ring.put(place, picture)
+    ring.finish()
+    send(replies, {"done": {"errors": decoding.errors, "lost": decoding.errors, "trouble": False}})
 
 
 if __name__ == "__main__":

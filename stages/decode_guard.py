@@ -16,7 +16,7 @@ from typing import Final
 import av
 
 SAID_BYTES: Final = 64 << 10  # a damaged file has something said of each of its packets
-REFUSED: Final = re.compile(rb"(?:Picture|Frame) size (\d+x\d+) exceeds")  # FFmpeg's own decoders, dav1d
+REFUSED: Final = re.compile(rb"(?:Picture|Frame) size (\d+)x(\d+) ")  # FFmpeg's own decoders, dav1d
 
 
 def guard() -> None:
@@ -36,12 +36,13 @@ def limit_memory(size: int) -> None:
     _limit(resource.RLIMIT_DATA, size)
 
 
-def refused_size() -> str:
-    """The first frame size, as "9000x9000", that a decoder refused for `max_pixels` since stderr was last emptied; ""
-    for none. Its error code is that of any damage: only the words tell."""
+def refused_size(allowed: int) -> str:
+    """The first frame size, as "9000x9000", of over `allowed` pixels that a decoder refused since stderr was last
+    emptied; "" for none. Its error code is that of any damage: only the words tell."""
     with contextlib.suppress(OSError):  # no memfd, as under a debugger
-        found = REFUSED.search(os.pread(2, SAID_BYTES, 0))
-        return found[1].decode() if found else ""
+        for width, height in REFUSED.findall(os.pread(2, SAID_BYTES, 0)):
+            if int(width) * int(height) > allowed:
+                return f"{int(width)}x{int(height)}"
     return ""
 
 

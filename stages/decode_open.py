@@ -21,7 +21,7 @@ from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from .decode_info import DecodeError
-from .decode_limits import frame_too_large, pixels_allowed
+from .decode_limits import MAX_DURATION_S, MAX_FRAMES, frame_too_large, pixels_allowed
 
 # One name of each demuxer suffices, as "mov" for "mov,mp4,m4a,3gp,3g2,mj2".
 FORMATS: Final = "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf,wtv,mxf,dv,gif,ivf,obu,av1,h264,hevc,m4v,mpegvideo"
@@ -41,10 +41,13 @@ AGAIN: Final = "copy or download it again"
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A checked, open file; a frame of over `max_pixels` is refused before memory is taken for it."""
+    """A checked, open file; a frame of over `max_pixels` is refused before memory is taken for it. For the other two
+    see `decode_probe`."""
 
     fd: int
     max_pixels: int
+    max_frames: int = MAX_FRAMES
+    max_duration_s: float = MAX_DURATION_S
 
     @contextmanager
     def container(self) -> Iterator[InputContainer]:
@@ -100,7 +103,12 @@ class File:
 
 
 @contextmanager
-def open_file(path: bytes, max_pixels: int | None = None) -> Iterator[File]:
+def open_file(
+    path: bytes,
+    max_pixels: int | None = None,
+    max_frames: int = MAX_FRAMES,
+    max_duration_s: float = MAX_DURATION_S,
+) -> Iterator[File]:
     """A readable, regular, non-empty file; `DecodeError` otherwise. Opening a pipe does not wait for its writer.
 
     `max_pixels` of one frame; None: by the file's size.
@@ -117,6 +125,6 @@ def open_file(path: bytes, max_pixels: int | None = None) -> Iterator[File]:
             raise DecodeError("unreadable", "not a regular file", "give a video file")
         if not found.st_size:
             raise DecodeError("empty", "the file has no bytes", AGAIN)
-        yield File(fd, pixels_allowed(max_pixels, found.st_size))
+        yield File(fd, pixels_allowed(max_pixels, found.st_size), max_frames, max_duration_s)
     finally:
         os.close(fd)

@@ -18,10 +18,11 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from .decode_damage import Header, Read, damage
+from .decode_ends import cut_off
 from .decode_entry import Kinds
 from .decode_feed import Feed, shows_nothing
 from .decode_info import DecodeError, SourceInfo
-from .decode_limits import MAX_DURATION_S, MAX_FRAMES, MUTE_PACKETS, too_long, too_many_frames
+from .decode_limits import MUTE_PACKETS, too_long, too_many_frames
 from .decode_open import AGAIN, File
 from .decode_route import DISPOSABLE, PLAIN, Packets
 from .decode_timeline import NO_TIME, Timeline, of_frames, of_packets
@@ -72,12 +73,12 @@ class Times:
         self.key.append(key)
 
 
-def probe(file: File, max_frames: int = MAX_FRAMES, max_duration_s: float = MAX_DURATION_S) -> Probe:
+def probe(file: File) -> Probe:
     """The facts of a file. `DecodeError` where it has no video, none of it can be decoded, or it is over a limit."""
     with Feed.of(file, threads=1) as feed:
         header = Header.of(feed.container, feed.stream)
         scan = Scan(Kinds(feed.stream))
-        scan.read(feed, header.codec, max_frames)
+        scan.read(feed, header.codec, file.max_frames)
         reordered_avi = header.container == "avi" and feed.decoder.has_b_frames
     first = scan.first
     if first is None:
@@ -90,9 +91,9 @@ def probe(file: File, max_frames: int = MAX_FRAMES, max_duration_s: float = MAX_
     else:
         timeline = decoded_timeline(file, header)
         packets = Table().packets(entries=False, disposable=False)
-    if timeline.duration_s > max_duration_s:
-        raise too_long(timeline.duration_s, max_duration_s)
-    info = _facts(header, first, timeline, damage(file, header, scan.met, timeline))
+    if timeline.duration_s > file.max_duration_s:
+        raise too_long(timeline.duration_s, file.max_duration_s)
+    info = _facts(header, first, timeline, cut_off(file) or damage(file, header, scan.met, timeline))
     return Probe(info, (first.width, first.height), timeline, packets)
 
 

@@ -173,6 +173,7 @@ def described(decoder: Children, name: str, facts: Mapping[str, Any], blob: byte
         "path": name,
         "stored": facts["stored"],
         "turn": [info.rotation, info.mirrored],
+        "frames": info.frames,
         **{field: facts[field] for field in ("by_order", "packets")},
     }
     return Source(
