@@ -34,7 +34,7 @@ class Method:
 
     @property
     def causal(self) -> bool:
-        """True where, with these settings, anchors and values do not depend on `chunk_frames`."""
+        """True where anchors do not depend on `chunk_frames`, nor values but for averages over runs; see `Merger`."""
         return self.merger.causal
 
     @property

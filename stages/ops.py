@@ -157,18 +157,22 @@ def top(score_N: Tensor, k: int) -> Tensor:
 def levelled(values: Tensor, tolerance: float | Tensor) -> Tensor:
     """`values` with near-equal ones of the last dimension made equal: each becomes the least of its level.
 
-    A level begins with the first value more than `tolerance` above where the level before began, so that near-equal
-    values do not chain into one. The tolerance is one number, or one for each value, not less for larger ones.
+    A level ends before a value more than `tolerance` above the one below it, and at the latest before one more than
+    twice that above the level's first: near-equal values stay together, but many do not chain into one level. The
+    tolerance is one number, or one for each value, not less for larger ones.
     """
     ordered, order = values.sort(dim=-1)
-    beyond = ordered + torch.as_tensor(tolerance, device=values.device).expand_as(values).gather(-1, order)
-    apart = torch.nn.functional.pad(ordered[..., 1:] > beyond[..., :-1], (1, 0), value=True)
+    near = torch.as_tensor(tolerance, device=values.device).expand_as(values).gather(-1, order)
+    apart = torch.nn.functional.pad(ordered[..., 1:] > (ordered + near)[..., :-1], (1, 0), value=True)
     if bool(apart.all()):
         return values
     place = torch.arange(values.shape[-1], device=values.device).expand_as(order)
-    began = torch.where(apart, place, 0).cummax(-1).values  # of the run of neighbours that are near-equal
-    if bool((ordered > beyond.gather(-1, began)).any()):  # which is longer than a level
-        after = torch.searchsorted(ordered, beyond, right=True).maximum(place + 1)
+    began = torch.where(apart, place, 0).cummax(-1).values
+    far = ordered + 2 * near
+    if bool((ordered > far.gather(-1, began)).any()):
+        border = torch.where(apart, place, values.shape[-1]).flip(-1).cummin(-1).values.flip(-1)
+        following = torch.nn.functional.pad(border[..., 1:], (0, 1), value=values.shape[-1])
+        after = torch.searchsorted(ordered, far, right=True).maximum(place + 1).minimum(following)
         began = torch.where(walked(after), place, 0).cummax(-1).values
     return torch.empty_like(values).scatter_(-1, order, ordered.gather(-1, began))
 

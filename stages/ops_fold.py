@@ -15,6 +15,7 @@ def folded(feat_RD: Tensor, channels: int, seed: int) -> Tensor:
     """(R, min(D, channels)) on the CPU, float32 or float64: channels added up with random signs, the same every time.
 
     Squared distances stay within about sqrt(2 / channels) of themselves. With no more than `channels` nothing is done.
+    A sign belongs to the channel's place: other orders of the channels give other distances, within the same bounds.
     """
     if feat_RD.shape[1] <= channels:
         return ops.widen(feat_RD).cpu().contiguous()

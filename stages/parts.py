@@ -10,7 +10,8 @@ import importlib
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import MISSING, Field, dataclass, fields
 from numbers import Integral, Real
 from types import NoneType, UnionType
@@ -136,27 +137,38 @@ def make(kind: Kind, name: str, hyper: Mapping[str, Any]) -> Part:
 def typed(cls: type[Part], key: str, value: Any) -> Any:
     """A hyper-parameter's value in its field's type; a `ValueError` names the types it may have.
 
-    Settings come from YAML and JSON: a whole number stands for a float, a list for a tuple, and nothing else is bent.
+    Settings come from YAML, JSON and Python: a whole number stands for a float and the other way round, a list for a
+    tuple, what numpy and torch hold for the same in plain Python, and nothing else is bent.
     """
     hint = get_type_hints(cls)[key]
     options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     for option in options:
-        plain = get_origin(option) or option
-        if plain is Literal and value in get_args(option):
-            return value
-        if plain is float and isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value):
-            return float(value)
-        if plain is int and isinstance(value, Integral) and not isinstance(value, bool):
-            return int(value)
-        if plain in (tuple, Sequence, list) and isinstance(value, list | tuple):
-            return tuple(value)
-        if plain in (bool, str, NoneType) and isinstance(value, plain):
-            return value
+        with suppress(TypeError):
+            return fitted(option, value)
     raise ValueError(f"{cls.name()}.{key} must be {' or '.join(map(named, options))}, got {value!r}")
 
 
+def fitted(option: Any, value: Any) -> Any:
+    """The value as one of a single type; a `TypeError` where it is none."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    kind, number = get_origin(option) or option, isinstance(value, Real) and not isinstance(value, bool)
+    if kind is Literal and value in get_args(option):
+        return value
+    if kind is float and number and math.isfinite(value):
+        return float(value)
+    if kind is int and number and (isinstance(value, Integral) or float(value).is_integer()):
+        return int(value)
+    if kind is tuple and isinstance(value, list | tuple):
+        return tuple(fitted(get_args(option)[0], item) for item in value)
+    if kind in (bool, str, NoneType) and isinstance(value, kind):
+        return value
+    raise TypeError(f"{value!r} is not {named(option)}")
+
+
 def named(option: Any) -> str:
-    """A type for a person: `int`, `'onevision' or 'llava_video'`, `none`."""
+    """A type for a person: `int`, `list of int`, `'onevision' or 'llava_video'`, `none`."""
     if get_origin(option) is Literal:
         return " or ".join(repr(choice) for choice in get_args(option))
+    if get_origin(option) is tuple:
+        return f"list of {named(get_args(option)[0])}"
     return "none" if option is NoneType else str(getattr(option, "__name__", option))

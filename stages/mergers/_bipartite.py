@@ -14,7 +14,6 @@ from torch import Tensor
 
 from .. import csr, ops
 
-SAME_SIMILARITY = 2.0**-21  # what rounding leaves between cosines of equal pairs in float32
 TILE = 2048  # rows and columns of one tile of similarities: 16 MiB of float32
 SMALLEST = 1e-30  # a zero vector's length: it is then similar to nothing
 
@@ -138,21 +137,20 @@ def best_partner(feat_BtD: Tensor) -> tuple[Tensor, Tensor]:
     """(B,A) twice: the largest cosine of each even token with an odd one, and which; the lower on ties."""
     b, t, _ = feat_BtD.shape
     best_BA = feat_BtD.new_full((b, (t + 1) // 2), -float("inf"), dtype=ops.wide_dtype(feat_BtD.dtype))
+    blur = ops.same_cosine(best_BA.dtype)
     partner_BA = torch.zeros(best_BA.shape, dtype=torch.int64, device=feat_BtD.device)
     for rows, columns, cosines in tiles(feat_BtD):
         most = cosines.amax(-1)
-        which = (cosines >= (most - SAME_SIMILARITY)[..., None]).to(torch.uint8).argmax(-1) + columns.start
-        better = most > best_BA[:, rows] + SAME_SIMILARITY
+        which = (cosines >= (most - blur)[..., None]).to(torch.uint8).argmax(-1) + columns.start
+        better = most > best_BA[:, rows] + blur
         best_BA[:, rows] = torch.where(better, most, best_BA[:, rows])
         partner_BA[:, rows] = torch.where(better, which, partner_BA[:, rows])
     return best_BA, partner_BA
 
 
 def falling_order(score_BA: Tensor) -> Tensor:
-    """int64 (B,A): places from the highest score to the lowest; runs of near-equal scores go by place."""
-    ordered, order = score_BA.sort(dim=1, descending=True, stable=True)
-    level = torch.nn.functional.pad((ordered.diff(dim=1) < -SAME_SIMILARITY).cumsum(1), (1, 0))
-    return torch.empty_like(level).scatter_(1, order, level).sort(dim=1, stable=True).indices
+    """int64 (B,A): places from the highest score to the lowest; near-equal scores go by place."""
+    return ops.levelled(-score_BA, ops.same_cosine(score_BA.dtype)).argsort(dim=1, stable=True)
 
 
 def distinctness(feat_BtD: Tensor) -> Tensor:

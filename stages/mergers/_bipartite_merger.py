@@ -9,6 +9,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import ClassVar, Self
 
 import torch
@@ -40,8 +41,9 @@ class Bipartite(Merger):
             object.__setattr__(self, "rounds", None)
         elif self.rounds is not None:
             for r in self.rounds:
-                if not isinstance(r, int) or isinstance(r, bool) or r < 0:
+                if not isinstance(r, Integral) or isinstance(r, bool) or r < 0:
                     raise ValueError(f"rounds must be whole numbers of at least 0, got {r!r} in {list(self.rounds)}")
+            object.__setattr__(self, "rounds", tuple(map(int, self.rounds)))
 
     @property
     @abstractmethod

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...models.types import Segments, TokenGrid
-from .. import csr, ops
+from .. import csr, ops, ops_cluster
 from ..reduction import Reduction
 from ._fastvid_join import Entries, join
 from ._fastvid_plan import Plan
@@ -51,7 +51,7 @@ def rows_by_span(grid: TokenGrid, segments: Segments, plan: Plan, beta: float, k
 def salient_tokens(grid: TokenGrid, plan: Plan) -> Tensor:
     """bool (T, N): ATS, each frame's most attended valid patches."""
     assert grid.attention is not None  # `Method.decide` saw to what `needs` names
-    attention_TN = grid.attention.reshape(grid.shape[0], -1).float()
+    attention_TN = ops.widen(grid.attention).reshape(grid.shape[0], -1)
     counts = torch.tensor(plan.salient, device=attention_TN.device)
     if grid.valid is None:
         return ops.top_mask(attention_TN, counts)
@@ -77,7 +77,7 @@ def blocks(first: int, end: int, plan: Plan, pool: int) -> Iterator[tuple[int, i
 def centres_of(feat_TND: Tensor, frame: int, pool_N: Tensor, count: int, k: int) -> Tensor:
     """int64 (count,): flat ids of the frame's `count` best density peaks in the pool, ascending; all where fewer."""
     candidates = pool_N.nonzero()[:, 0]
-    score = ops.dpc_scores(feat_TND[frame][candidates], k)
+    score = ops_cluster.peak_scores(feat_TND[frame][candidates], k)
     return frame * feat_TND.shape[1] + candidates[ops.top(score, count)]
 
 

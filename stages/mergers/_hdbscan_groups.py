@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import ops
+from .. import ops, ops_cluster
 from ..ops_fold import folded
 
 SAME_DIRECTION = 1e-12  # squared distance of unit rows: below it is rounding
@@ -28,7 +28,8 @@ def label_rows(feat_RD: Tensor, min_cluster: int, projection: int | None, seed: 
 
 def by_distances(unit_RD: Tensor, min_cluster: int) -> Tensor:
     """Labels from the distances of all pairs."""
-    squares_RR = ops.squared_distances(unit_RD).cpu() * unit_RD.shape[1]
+    exact_RR = ops_cluster.Apart.of(unit_RD[None].double()).squared_GRR[0]
+    squares_RR = exact_RR.float().cpu() * unit_RD.shape[1]  # equal distances have equal bits then
     squares_RR = torch.maximum(squares_RR, squares_RR.T)  # the two triangles may round differently
     squares_RR.masked_fill_(squares_RR < SAME_DIRECTION, 0)
     if not squares_RR.any():

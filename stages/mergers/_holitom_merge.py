@@ -36,7 +36,7 @@ def dynamic_tokens(grid: TokenGrid, plan: Plan) -> Tensor:
     lengths = torch.tensor(plan.lengths, device=device)
     static_TN = plan.static_SN.to(device).repeat_interleave(lengths, 0)
     count_T = torch.tensor(plan.dynamic, device=device).repeat_interleave(lengths)
-    attention_TN = grid.attention.reshape(static_TN.shape).float()
+    attention_TN = ops.widen(grid.attention).reshape(static_TN.shape)
     lowest = torch.finfo(attention_TN.dtype).min  # so that no dynamic token ranks with the static ones
     attention_TN = attention_TN.nan_to_num(lowest, neginf=lowest).masked_fill(static_TN, float("-inf"))
     return ops.top_mask(attention_TN, count_T).flatten().nonzero()[:, 0].to(grid.data.device)

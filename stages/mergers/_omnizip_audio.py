@@ -54,7 +54,7 @@ def merge_audio(audio_AD: Tensor, heard: Hearing, feat_ND: Tensor, merges: int) 
         unit_PD, unit_CD = normalised(audio_AD[heard.pool]), normalised(audio_AD[heard.anchor])
         joined_P = ops.best_centre(unit_PD, unit_CD)[:, 0]
         likeness_P = likeness_to_video(unit_PD, feat_ND)
-        listed = first_of_each(joined_P, ops.density_rank(-likeness_P, SAME_SCORE), merges)
+        listed = first_of_each(joined_P, ops.ranks(ops.levelled(-likeness_P, SAME_SCORE)), merges)
         goal = heard.anchor[joined_P[listed]]
         share = softmax_by(joined_P[listed], likeness_P[listed].double(), len(heard.anchor))
         weight[row_of_A[goal]] = 0.5

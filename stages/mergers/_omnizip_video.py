@@ -49,7 +49,8 @@ def spatial(feat_ND: Tensor) -> Tensor:
     away_NN = ops.dissimilarity(unit_ND @ unit_ND.T)
     thin_N = mean_of_nearest(away_NN, min(NEIGHBOURS, len(away_NN) - 1))
     away_NN.fill_diagonal_(0)
-    rank_N = ops.density_rank(thin_N, SAME_DENSITY)
+    thin_N = ops.levelled(thin_N, SAME_DENSITY)
+    rank_N = ops.ranks(thin_N)
     gap_N = torch.where(rank_N < rank_N[:, None], away_NN, float("inf")).amin(1)
     gap_N = torch.where(rank_N == 0, away_NN.amax(1), gap_N)
     return (-thin_N).exp() * gap_N

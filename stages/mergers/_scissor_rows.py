@@ -57,6 +57,7 @@ def assign(feat_VD: Tensor, parts: Components, tau: float) -> Tensor:
     own_V = ops.row_cosine(feat_VD, reps_KD, label_V)
     bound_K = _reach(parts, length_K) * abs(tau) + MARGIN
     order_K = bound_K.argsort(descending=True, stable=True)
+    order_K = order_K[length_K[order_K] > 0]  # a mean without a direction is near to nothing
     # how many representatives, those of the highest bound first, could be nearer than the token's own
     rivals_V = len(order_K) - torch.searchsorted(bound_K[order_K].flip(0), own_V)
     rivals_V[parts.node_V.bincount()[parts.node_V] > 1] = len(order_K)

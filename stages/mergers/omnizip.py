@@ -115,10 +115,6 @@ class OmniZip(Merger):
         law(same, f"audio and video tokens must share a space: {brief(grid.audio)} {brief(grid.data)}")
         return merge_audio(grid.audio, self._hear(grid), grid.feat_ND, self.g)
 
-    def reduce_both(self, grid: TokenGrid, segments: Segments) -> tuple[Reduction, Reduction]:
-        """`reduce` and `reduce_audio`."""
-        return self.reduce(grid, segments), self.reduce_audio(grid)
-
     def _hear(self, grid: TokenGrid) -> Hearing:
         if grid.audio_attention is None:
             raise ValueError("omnizip needs audio_attention, how much each audio token is attended to, beside audio")

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from ...models.types import Segments, TokenGrid
-from .. import ops
+from ..budget import brought_to
 from ..ops_graph import similar_components
 from ..parts import Merger, Result
 from ..reduction import Reduction
+from ._scissor_levels import frame_spans, joining_level, misfit
 from ._scissor_rows import Components, anchors, assign, entries, means
 from .uniform import valid_ids
+
+Nodes = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,9 @@ class Scissor(Merger):
 
     def reduce(self, grid: TokenGrid, segments: Segments) -> Reduction:
         seen, feat_VD = tokens_of(grid)
-        parts = self.components(grid, seen, feat_VD)
+        return self._rows(grid, seen, feat_VD, self.components(grid, seen, feat_VD))
+
+    def _rows(self, grid: TokenGrid, seen: Tensor, feat_VD: Tensor, parts: Components) -> Reduction:
         label_V = parts.label_V
         if len(label_V.unique()) == len(seen):  # each its own representative, and the nearest: (x + x) / 2
             return Reduction.select(grid.shape, seen)
@@ -71,14 +75,38 @@ class Scissor(Merger):
 
     def components(self, grid: TokenGrid, seen: Tensor, feat_VD: Tensor) -> Components:
         """Components of each frame, and of all frames' means."""
-        border = torch.searchsorted(seen, torch.arange(len(grid.data) + 1, device=seen.device) * grid.per_step)
-        node_V = similar_components(feat_VD, self.tau, pairwise(border.tolist()))
-        alone = len(node_V.unique()) == len(seen)
-        if alone:  # the tokens are the nodes: no copy
-            node_V = torch.arange(len(seen), device=seen.device)
-        nodes_MD = feat_VD if alone else means(feat_VD, node_V)
+        return self._between(*self._nodes(grid, seen, feat_VD))
+
+    def _nodes(self, grid: TokenGrid, seen: Tensor, feat_VD: Tensor) -> Nodes:
+        """int64 (V,): each token's node, a component of its frame; (M,D): the nodes."""
+        node_V = similar_components(feat_VD, self.tau, frame_spans(grid, seen))
+        if len(node_V.unique()) == len(seen):  # the tokens are the nodes: no copy
+            return torch.arange(len(seen), device=seen.device), feat_VD
+        return node_V, means(feat_VD, node_V)
+
+    def _between(self, node_V: Tensor, nodes_MD: Tensor) -> Components:
         group_M = similar_components(nodes_MD, self.between_frames, [(0, len(nodes_MD))])
         return Components(node_V, group_M, nodes_MD)
+
+    def exact(
+        self, grid: TokenGrid, segments: Segments, carry: Tensor | None, tokens: int
+    ) -> tuple[Reduction, Tensor | None]:
+        seen, feat_VD = tokens_of(grid)
+        if tokens >= len(seen):
+            return Reduction.select(grid.shape, seen), None
+        chosen, nodes = self._level_for(tokens, grid, seen, feat_VD)
+        found = chosen._rows(grid, seen, feat_VD, chosen._between(*nodes))
+        valid_N = torch.zeros(grid.count, dtype=torch.bool, device=seen.device).index_fill_(0, seen, True)
+        return found if len(found) == tokens else brought_to(found, tokens, misfit(grid, found), valid_N), None
+
+    def _level_for(self, tokens: int, grid: TokenGrid, seen: Tensor, feat_VD: Tensor) -> tuple[Self, Nodes]:
+        """The method at the highest level that keeps at most `tokens`, in `at`'s order of levels, and its nodes."""
+        nodes = self._nodes(grid, seen, feat_VD)
+        if len(nodes[1]) > tokens:  # some nodes are to be joined
+            return replace(self, clip_tau=joining_level(nodes[1], [(0, len(nodes[1]))], tokens)), nodes
+        level = joining_level(feat_VD, frame_spans(grid, seen), tokens)
+        finer = replace(self, tau=max(self.tau, level), clip_tau=1.0)
+        return finer, finer._nodes(grid, seen, feat_VD)
 
     def count(self, grid: TokenGrid, segments: Segments, carry: Tensor | None) -> int:
         return len(self.components(grid, *tokens_of(grid)).group_M.unique())
@@ -97,10 +125,7 @@ class Scissor(Merger):
 
     def score(self, grid: TokenGrid, segments: Segments, carry: Tensor | None) -> Tensor:
         """float (N,): how badly a token's row stands for it, 1 - cos to it."""
-        found = self.reduce(grid, segments)
-        if not len(found):
-            return torch.zeros(grid.count, device=grid.data.device)
-        return ops.dissimilarity(ops.row_cosine(grid.feat_ND, found.apply(grid.feat_ND), found.owner.long()))
+        return misfit(grid, self.reduce(grid, segments))
 
 
 def tokens_of(grid: TokenGrid) -> tuple[Tensor, Tensor]:

@@ -30,7 +30,8 @@ class Ward(Merger):
     Rows are plain means, anchored at the member nearest the mean.
 
     More than `channels` channels are folded to that many for the tree alone, by seeded random signs: distances within
-    sqrt(2 / channels), a tenth of the memory. Where fewer rows are wanted than there are segments (or, with invalid
+    sqrt(2 / channels), a tenth of the memory. A channel's sign goes by its place, so that there, alone among the
+    methods, the order of the channels matters. Where fewer rows are wanted than there are segments (or, with invalid
     tokens, unconnected parts), the largest groups stay.
     """
 

@@ -96,7 +96,7 @@ def test_norms_means_and_units(dtype):
 def test_inputs_are_left_alone():
     x = seeded(3, 5, 17)
     before = x.clone()
-    ops.adjacent_cosine(x), ops.unit_rows(x[0]), ops.squared_distances(x[0]), ops.dpc_scores(x[0], 2)
+    ops.adjacent_cosine(x), ops.unit_rows(x[0]), ops.levelled(x[0], 2.0), ops.ranks(x)
     ops.dissimilarity(x), ops.top_mask(x, 2), ops.best_centre(x[0], x[1])
     assert torch.equal(x, before)
 
@@ -122,76 +122,32 @@ def test_top_mask_takes_a_count_for_each_list():
     assert ops.top_mask(torch.zeros(2, 0), 3).shape == (2, 0)
 
 
+def test_near_equal_values_are_one_level_and_do_not_chain():
+    values = torch.tensor([0.5, 0.2 + 1e-9, 0.9, 0.2, 0.5 - 1e-9])
+    assert torch.equal(ops.levelled(values, 1e-8), torch.tensor([0.5, 0.2, 0.9, 0.2, 0.5]))
+    steps = torch.arange(20).double()  # each within 1.25 of the next
+    assert ops.levelled(steps, 1.25).tolist() == [i - i % 3 for i in range(20)]
+    assert ops.levelled(steps, 0.5) is steps
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(-3, 9), max_size=12), st.sampled_from([0.0, 0.5, 1.0, 1.5]), st.sampled_from([0.0, 0.25]))
+def test_levels_are_those_found_one_by_one(values, least, growth):
+    tolerance = [least + growth * max(v, 0) for v in values]
+    want, first, last = list(values), None, None
+    for i in sorted(range(len(values)), key=lambda i: values[i]):
+        new = first is None or values[i] > values[last] + tolerance[last]
+        first = i if new or values[i] > values[first] + 2 * tolerance[first] else first
+        want[i], last = values[first], i
+    got = ops.levelled(torch.tensor(values).double().expand(2, -1), torch.tensor(tolerance).double())
+    assert got.tolist() == [want, want]
+
+
+def test_ranks_go_by_value_and_then_by_index():
+    assert ops.ranks(torch.tensor([[0.5, 0.2, 0.9, 0.2], [1.0, 1, 1, 1]])).tolist() == [[2, 0, 3, 1], [0, 1, 2, 3]]
+
+
 # -- centres -----------------------------------------------------------------------------------------------
-
-
-def test_squared_distances():
-    x = seeded(40, 65)
-    want = torch.cdist(x.double(), x.double()).square() / 65
-    got = ops.squared_distances(x)
-    torch.testing.assert_close(got.double(), want, rtol=1e-4, atol=1e-6)
-    assert torch.equal(got, got.T)
-    assert (got.diagonal() == 0).all()
-
-
-def test_squared_distances_stand_an_outlier_channel():
-    x = seeded(40, 64)
-    x[:, 3] += 3000
-    want = torch.cdist(x.double(), x.double()).square() / 64
-    torch.testing.assert_close(ops.squared_distances(x).double(), want, rtol=1e-3, atol=1e-5)
-
-
-def test_equal_rows_are_exactly_0_apart():
-    x = seeded(9, 3584)[torch.tensor([0, 1, 1, 2, 0, 0, 3, 1])]
-    got = ops.squared_distances(x)
-    assert (got[0, [4, 5]] == 0).all()
-    assert (got[1, [2, 7]] == 0).all()
-    assert got[0, 1] > 0.5
-
-
-def textbook_dpc(x, k):
-    """methods-1 section 0, word by word in float64, without noise."""
-    x = x.double()
-    apart = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist") / x.shape[1] ** 0.5
-    density = (-apart.square().sort(dim=-1).values[:, :k].mean(-1)).exp()
-    gap = torch.where(density > density[:, None], apart, apart.max()).amin(-1)
-    return density * gap
-
-
-@pytest.mark.parametrize("rows", [1, 2, 5, 60])
-def test_dpc_scores_are_the_papers(rows):
-    for seed in range(5):
-        x = seeded(rows, 24, seed=seed) + seeded(4, 24, seed=99)[torch.arange(rows) % 4]
-        got = ops.dpc_scores(x, 4)
-        want = textbook_dpc(x, 4)
-        if rows > 2:  # one row is at distance 0 from all, two have equal density
-            torch.testing.assert_close(got.exp().double(), want, rtol=1e-4, atol=1e-6)
-        order = got.argsort(descending=True, stable=True)
-        assert torch.equal(order, want.argsort(descending=True, stable=True))
-
-
-def test_dpc_picks_one_of_each_group_of_equal_rows():
-    x = seeded(6, 200)[torch.tensor([0] * 9 + [1, 2, 3, 4, 5, 1])]
-    assert ops.top(ops.dpc_scores(x, 4), 6).tolist() == [0, 9, 10, 11, 12, 13]
-
-
-def test_dpc_of_large_features_does_not_underflow():
-    x = 100 * seeded(30, 16)
-    assert ops.dpc_scores(x, 4).isfinite().all()
-    assert len(set(ops.dpc_scores(x, 4).tolist())) == 30
-
-
-@pytest.mark.parametrize("rows", [0, 1, 3])
-def test_dpc_of_all_equal_or_no_rows(rows):
-    got = ops.dpc_scores(torch.ones(rows, 8), 4)
-    assert got.shape == (rows,)
-    assert not got.isnan().any()
-    assert ops.top(got, 2).tolist() == [0, 1][: min(rows, 2)]
-
-
-def test_density_rank_counts_near_equals_by_index():
-    thin = torch.tensor([0.5, 0.2 + 1e-9, 0.9, 0.2, 0.5 - 1e-9])
-    assert ops.density_rank(thin, 1e-8).tolist() == [2, 0, 4, 1, 3]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -208,3 +164,15 @@ def test_best_centre_ties_go_to_the_lower_number():
     unit = torch.eye(4)[torch.tensor([1, 1, 0, 0])]
     x = torch.tensor([[0.0, 0, 0, 0], [0, 1, 0, 0], [1, 0, 0, 0]])
     assert ops.best_centre(x, unit)[:, 0].tolist() == [0, 0, 2]
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_best_centre_takes_cosines_equal_but_for_rounding_for_a_tie(groups):
+    """Rows and centres of whole numbers, scaled: many cosines are equal, and a matmul gives them different bits."""
+    g = torch.Generator().manual_seed(0)
+    x = torch.randint(-1, 2, (60, 48), generator=g).float()
+    centre = torch.randint(0, 2, (12, 48), generator=g) * 2.0 - 1  # of one length
+    dots = (x @ centre.T).view(60, groups, -1)
+    assert ((dots == dots.amax(-1, keepdim=True)).sum(-1) > 1).any()
+    for scale in (1, 0.3 + torch.rand(60, 1, generator=g)):
+        assert torch.equal(ops.best_centre(x * scale, ops.unit_rows(0.7 * centre), groups), dots.argmax(-1))

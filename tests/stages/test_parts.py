@@ -1,5 +1,6 @@
 """Parts by name, methods from parts, stand-ins by name: what is accepted, and what an error says."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -60,6 +61,61 @@ def test_values_out_of_bounds(name, hyper, words):
         make("merger", name, hyper)
 
 
+@pytest.mark.parametrize(
+    "value",
+    [[3, 2], (3, 2), np.array([3, 2]), list(np.array([3, 2])), torch.tensor([3, 2]), [3.0, 2.0], np.array([3.0, 2])],
+)
+def test_lists_of_numbers_may_come_from_anywhere(value):
+    rounds = make("merger", "tome", {"rounds": value}).rounds
+    assert rounds == (3, 2)
+    assert all(type(r) is int for r in rounds)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "hyper"),
+    [
+        ("segmenter", "uniform", {"segments": 8.0}),
+        ("segmenter", "uniform", {"segments": np.int32(8)}),
+        ("segmenter", "uniform", {"segments": np.array(8)}),
+        ("segmenter", "uniform", {"segments": torch.tensor(8)}),
+        ("merger", "evs", {"retain": np.float32(0.5)}),
+        ("merger", "evs", {"retain": np.array(0.5)}),
+        ("merger", "evs", {"retain": 1}),
+        ("merger", "sttm", {"weighted": np.True_}),
+        ("merger", "rlt", {"mean": np.array([0.5, 0.25, 0.5]), "std": (1, 1, np.float32(0.5))}),
+        ("merger", "fastvid", {"variant": np.str_("llava_video")}),
+    ],
+)
+def test_numbers_may_come_from_anywhere(kind, name, hyper):
+    part = make(kind, name, hyper)
+    for field, value in hyper.items():
+        plain = value.tolist() if hasattr(value, "tolist") else value
+        assert getattr(part, field) == (tuple(plain) if isinstance(plain, list) else plain)
+        assert type(getattr(part, field)) in (int, float, bool, str, tuple)
+        assert type(getattr(part, field)) is type(getattr(make(kind, name, {}), field)) or field == "retain"
+
+
+@pytest.mark.parametrize(
+    ("name", "hyper", "words"),
+    [
+        ("tome", {"rounds": [1.5]}, r"tome.rounds must be list of int or none, got \[1.5\]"),
+        ("tome", {"rounds": [True]}, "tome.rounds must be"),
+        ("tome", {"rounds": 3}, "tome.rounds must be"),
+        ("tome", {"rounds": [[3]]}, "tome.rounds must be"),
+        ("tome", {"rounds": np.array([-1])}, "rounds must be whole numbers of at least 0"),
+        ("pool", {"spatial": 2.5}, "pool.spatial must be int"),
+        ("pool", {"spatial": float("inf")}, "pool.spatial must be int"),
+        ("sttm", {"weighted": 1}, "sttm.weighted must be bool"),
+        ("evs", {"retain": "0.5"}, "evs.retain must be"),
+        ("evs", {"retain": np.nan}, "evs.retain must be"),
+        ("evs", {"retain": True}, "evs.retain must be"),
+    ],
+)
+def test_values_of_other_types(name, hyper, words):
+    with pytest.raises(ValueError, match=words):
+        make("merger", name, hyper)
+
+
 @pytest.mark.parametrize("hyper", [{"segments": 0}, {"tau": 3}])
 def test_segmenter_values_out_of_bounds(hyper):
     with pytest.raises(ValueError, match="must be"):
@@ -97,7 +153,7 @@ def test_what_a_method_says_of_itself():
 
 def test_a_missing_need_is_an_error_that_names_the_way_out():
     m = assemble("fastvid", ("dyseg", {}), ("fastvid", {}), {"frame_vectors": "token_mean"}, {})
-    with pytest.raises(ValueError, match=r"needs attention.*stand_ins: \{attention: NAME\}.*distinctness, norm"):
+    with pytest.raises(ValueError, match=r"needs attention.*stand_ins.*attention.*: NAME.*distinctness, norm"):
         m.decide(grid())
     assert len(m.decide(grid(attention=torch.rand(4, 3, 5)))[0])
 

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from vidcomp.models.types import TokenGrid
 from vidcomp.pipeline.reduce import reduce
 from vidcomp.stages.mergers._divprune_order import greedy
+from vidcomp.stages.mergers.divprune import DivPrune
 
 
 @pytest.mark.parametrize("stride", [0, 1, 20, 900])
@@ -39,7 +41,8 @@ def test_zero_vectors_are_one_direction():
 
 @pytest.mark.parametrize(("retain", "kept"), [(0.0, 0), (0.25, 2), (0.35, 4), (1.0, 10)])  # 2.5 -> 2, 3.5 -> 4
 def test_rounds_half_to_even(retain, kept):
-    assert len(reduce(torch.randn(2, 1, 5, 4), "divprune", retain=retain)) == kept
+    grid = TokenGrid(torch.randn(2, 1, 5, 4), torch.zeros(2).double())
+    assert len(DivPrune(retain).reduce(grid, None)) == kept
 
 
 def test_one_token():

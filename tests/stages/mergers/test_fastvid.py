@@ -248,6 +248,14 @@ def test_fewer_candidates_than_neighbours(variant):
     assert found.positions[:, 0].bincount().tolist() == [3, 3, 3, 3]
 
 
+def test_attention_is_compared_in_its_own_precision():
+    attention = torch.ones(1, 1, 4, dtype=torch.float64)
+    attention[0, 0, 3] += 1e-9
+    grid = TokenGrid(torch.randn(1, 1, 4, 16), torch.zeros(1).double(), attention, torch.ones(1, 2))
+    found = FastVid(retain=0.25, context_share=0.0).reduce(grid, Segments(torch.tensor([0]), 1))
+    assert found.anchor.tolist() == [3]
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_identical_frames(variant):
     one = video((1, 4, 5))

@@ -134,6 +134,13 @@ def test_attention_that_is_no_number_comes_last_and_ties_go_to_the_lower_index()
         assert len(r) == HoliTom(retain=0.9).count(flat, whole(flat), None)
 
 
+def test_attention_is_compared_in_its_own_precision():
+    attention = torch.ones(1, 1, 4, dtype=torch.float64)
+    attention[0, 0, 3] += 1e-9
+    grid = TokenGrid(torch.randn(1, 1, 4, 16), torch.zeros(1).double(), attention)
+    assert HoliTom(retain=0.25).reduce(grid, Segments(torch.tensor([0]), 1)).anchor.tolist() == [3]
+
+
 @pytest.mark.parametrize("beta", [0.0, 1.0])
 def test_extreme_beta(beta):
     grid = video()

@@ -25,11 +25,16 @@ def whole(grid):
     return Segments(torch.tensor([0]), grid.shape[0])
 
 
+def both(grid, **hyper):
+    merger = OmniZip(**hyper)
+    return merger.reduce(grid, whole(grid)), merger.reduce_audio(grid)
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("audio", [0, 1, 24, 150, 151, 900])
 def test_any_shape_with_any_amount_of_sound(shape, audio):
     grid = example(shape, audio)
-    seen, heard = OmniZip().reduce_both(grid, whole(grid))
+    seen, heard = both(grid)
     assert seen.grid == shape
     assert seen.is_selection
     assert len(seen) >= 1
@@ -41,7 +46,7 @@ def test_any_shape_with_any_amount_of_sound(shape, audio):
 
 def test_without_audio_the_second_is_empty_and_usable():
     grid = example(audio=0)
-    seen, heard = OmniZip(video_drop=0.5).reduce_both(grid, whole(grid))
+    seen, heard = both(grid, video_drop=0.5)
     assert len(seen) == 6 * 10
     assert len(heard) == 0
     assert heard.apply(torch.empty(0, 16)).shape == (0, 16)
@@ -101,7 +106,7 @@ def test_a_larger_knob_never_keeps_fewer(audio):
 def test_low_precision_decides_as_the_same_values_in_float32(dtype):
     grid = example(dtype=dtype)
     wide = TokenGrid(grid.data.float(), grid.pts_s, audio=grid.audio.float(), audio_attention=grid.audio_attention)
-    for low, high in zip(*(OmniZip().reduce_both(g, whole(g)) for g in (grid, wide)), strict=True):
+    for low, high in zip(*(both(g) for g in (grid, wide)), strict=True):
         assert torch.equal(low.anchor, high.anchor)
     assert OmniZip().reduce_audio(grid).apply(grid.audio).dtype == dtype
 
@@ -109,7 +114,7 @@ def test_low_precision_decides_as_the_same_values_in_float32(dtype):
 @pytest.mark.parametrize("value", [0.0, 1.0, 1e-12, 1e4])
 def test_tokens_that_are_all_alike(value):
     grid = example(data=torch.full((6, 4, 5, 16), value))
-    seen, heard = OmniZip().reduce_both(grid, whole(grid))
+    seen, heard = both(grid)
     assert seen.apply(grid.data).isfinite().all()
     assert heard.apply(grid.audio).isfinite().all()
     kept_TN = torch.zeros(120).index_fill(0, seen.anchor, 1).view(6, 20)
@@ -127,7 +132,7 @@ def test_a_flat_background_gives_one_peak_not_all():
 def test_the_input_is_left_alone():
     grid = example()
     before = grid.data.clone(), grid.audio.clone(), grid.audio_attention.clone()
-    OmniZip().reduce_both(grid, whole(grid))
+    both(grid)
     assert all(map(torch.equal, before, (grid.data, grid.audio, grid.audio_attention)))
 
 

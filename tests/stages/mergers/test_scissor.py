@@ -3,9 +3,11 @@
 import pytest
 import torch
 
-from vidcomp.models.types import TokenGrid
+from vidcomp.models.types import Segments, TokenGrid
 from vidcomp.pipeline.reduce import reduce
-from vidcomp.stages import ops_graph
+from vidcomp.stages import ops_forest, ops_graph
+from vidcomp.stages.budget import best_knob
+from vidcomp.stages.mergers import _scissor_levels, scissor
 from vidcomp.stages.mergers._scissor_rows import assign
 from vidcomp.stages.mergers.scissor import Scissor, tokens_of
 from vidcomp.stages.methods import assemble
@@ -67,3 +69,73 @@ def test_exact_budgets_keep_the_frames_level():
     assert (at_default.tau, at_default.between_frames) == pytest.approx((0.9, 0.9))
     for tokens in range(1, 7):
         assert len(built.decide(grid, tokens=tokens)[0]) == tokens
+
+
+def rows_and_zeros(zeros):
+    """Six orthogonal vectors, the places `zeros` of which are 0."""
+    feat = torch.eye(6)
+    feat[zeros] = 0
+    return feat.view(1, 1, 6, 6)
+
+
+@pytest.mark.parametrize("place", [0, 3, 5])
+def test_a_zero_vector_is_alone_below_a_level_of_zero_too(place):
+    found = reduce(rows_and_zeros([place]), "scissor", tau=-0.5)
+    assert len(found) == 2
+    assert (found.owner == found.owner[place]).sum() == 1
+
+
+@pytest.mark.parametrize("places", [[0, 1], [0, 5], [2, 4]])
+def test_zero_vectors_do_not_join_others(places):
+    found = reduce(rows_and_zeros(places), "scissor", tau=-0.5)
+    assert len(found) == 2
+    assert (found.owner == found.owner[places[0]]).nonzero()[:, 0].tolist() == places
+    opposed = torch.tensor([[0.0, 0], [1, 0], [-1, 0]])
+    for order in ([0, 1, 2], [1, 2, 0], [1, 0, 2]):
+        assert len(reduce(opposed[order].view(1, 1, 3, 2), "scissor", tau=-0.5)) == 3
+
+
+def scenes(seed, zeros=0.1, steps=6):
+    g = torch.Generator().manual_seed(seed)
+    scene = torch.randn(2, 3, 4, 12, generator=g).repeat_interleave(steps // 2, 0)
+    feat = scene + 0.5 * torch.randn(steps, 3, 4, 12, generator=g)
+    return feat * (torch.rand(steps, 3, 4, 1, generator=g) >= zeros)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_joining_levels_are_those_of_the_components(seed, monkeypatch):
+    feat = scenes(seed).view(-1, 12)
+    for rows, cells, held in ((16, 1 << 20, 4), (1, 200, 0), (7, 100, 1)):
+        monkeypatch.setattr(ops_forest, "FIRST_ROWS", rows)
+        monkeypatch.setattr(ops_graph, "BLOCK_CELLS", cells)
+        monkeypatch.setattr(ops_forest, "HELD", held)
+        for spans in ([(0, 72)], [(0, 12), (12, 40), (40, 72)]):
+            levels = ops_forest.joining_levels(feat, spans)
+            for tau in (-1.0, -0.3, 0.0, 0.2, 0.5, 0.7, 0.9, 0.999):
+                want = len(ops_graph.similar_components(feat, tau, spans).unique())
+                assert len(feat) - int((levels > tau).sum()) == want
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_exact_budgets_are_those_of_the_best_level(seed):
+    """Before tokens are added, as many rows as any level gives that does not give too many."""
+    grid = TokenGrid(scenes(seed), torch.arange(6).double())
+    whole, m = Segments(torch.tensor([0]), 6), Scissor(0.6)
+    for tokens in (0, 1, 2, 3, 5, 9, 20, 40, 60, 71, 72):
+        found, _ = m.exact(grid, whole, None, tokens)
+        assert len(found) == tokens
+        want = best_knob(m, grid, whole, None, tokens).reduce(grid, whole)
+        merged = int((found.sizes > 1).sum())
+        assert len(want) > tokens or merged >= int((want.sizes > 1).sum()) - 1
+
+
+def test_exact_budgets_look_at_the_clip_about_as_often_as_reduce(monkeypatch):
+    calls = []
+    for module, name in ((scissor, "similar_components"), (_scissor_levels, "joining_levels")):
+        work = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args, work=work: (calls.append(1), work(*args))[1])
+    grid, whole = TokenGrid(scenes(0), torch.arange(6).double()), Segments(torch.tensor([0]), 6)
+    for tokens in (3, 30, 70):
+        calls.clear()
+        Scissor(0.6).exact(grid, whole, None, tokens)
+        assert len(calls) <= 4

@@ -81,7 +81,7 @@ def test_runs_go_on_over_a_border_without_a_row():
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.1, 1 / 3, 0.5, 0.9, 1.0])
 def test_a_share_of_tokens_is_exact(share):
-    found = reduce(example(), "static_runs", retain=share)
+    found = StaticRuns(retain=share).reduce(_grid(example()), None)
     assert len(found) == int(84 * share)
 
 

@@ -76,6 +76,19 @@ def test_ties_go_to_the_lower_place():
     assert ToMe((2,)).reduce(grid, None).owner.tolist() == [0, 0, 0, 1, 2, 3, 4, 5]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_similarities_that_nearly_tie_do_not_chain(dtype):
+    """60 pairs, each a bit more alike than the one before: the most alike merge, up to what is a tie."""
+    step, pairs = 4e-7, torch.arange(60)
+    cosine = (0.5 + step * pairs).to(dtype)
+    feat = torch.zeros(120, 120, dtype=dtype)
+    feat[2 * pairs, 2 * pairs] = 1
+    feat[2 * pairs + 1, 2 * pairs], feat[2 * pairs + 1, 2 * pairs + 1] = cosine, (1 - cosine**2).sqrt()
+    found = ToMe((5,)).reduce(TokenGrid(feat.view(1, 1, 120, 120), torch.zeros(1).double()), None)
+    merged = (found.anchor[found.sizes > 1] // 2).tolist()
+    assert merged == [55, 56, 57, 58, 59] if dtype == torch.float64 else min(merged) >= 54
+
+
 @pytest.mark.parametrize(("retain", "kept"), [(1.0, 21), (0.5, 11), (0.1, 3), (0.0, 1)])
 @pytest.mark.parametrize("scope", ["frame", "video"])
 def test_a_retained_share(retain, kept, scope):
