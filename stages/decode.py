@@ -32,17 +32,17 @@ class Decoder:
 
     `backend`: who decodes pictures, see `decode_decord`. `threads`: decoding threads, 0 for as many as there are cores;
     they change no pixel. `deadline_s`: how long the child may keep us waiting to open a file, and again to decode one
-    set of frames (our own time between batches does not count); None: 30 s + 0.1 s per MB to open, 30 s + 4 x duration
-    to decode. The child is started on first use and replaced after a kill, a crash, `recycle_after` videos (libraries
-    leak) or a fork of this process.
+    set of frames (our own time between batches does not count); None: 30 s + 0.1 s per MB to open, 30 s + 4 x duration,
+    4 s a frame at most, to decode. The child is started on first use, replaced after a kill, a crash, `recycle_after`
+    videos (libraries leak) or a fork of this process.
 
     One video at a time: a later `open` or `frames` ends an unfinished `frames`. The child dies with the *thread* that
     started it (the kernel's rule for PR_SET_PDEATHSIG); found dead, it is started again, so only a thread that ends
     while another is inside `frames` costs a video. Two threads must not use one decoder at once, `cancel` excepted.
     `processes`: children that decode one file at once, each its own groups of pictures; they change no pixel either,
     and need less time than as many threads where few frames of many groups are wanted, and more memory.
-    What a file may ask for, `too_large` where it asks for more: `max_pixels` of one frame (None: 8192 x 8192; of a small
-    file 24 for each byte, but 2560 x 1440 at least), `max_frames`, `max_duration_s`, `max_memory_bytes` of the child's.
+    What a file may ask for, `too_large` where it asks for more: `max_pixels` of one frame (None: 8192 x 8192; in a
+    small file 24 for each byte, 2560 x 1440 at least), `max_frames`, `max_duration_s`, `max_memory_bytes` of the child.
     Shared memory of each child: two slots of 32 MiB or one frame each, whatever the video's length.
     """
 

@@ -96,6 +96,6 @@ def _last_end_s(file: File) -> float:
             for packet in container.demux():
                 if packet.pts is not None:
                     end_s = max(end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-        except av.error.FFmpegError:
+        except (av.error.FFmpegError, IndexError):  # the latter: a stream that begins in mid-file
             pass  # so far it could be read
     return end_s

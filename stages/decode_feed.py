@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import av
 from av.container import InputContainer
@@ -12,7 +12,11 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from .decode_guard import Overheard, short_of_memory
 from .decode_open import File
+
+FRAME_BYTES: Final = 4  # of a pixel, roughly
+MUTE: Final = ("vp8", "mpeg1video", "mpeg2video")  # on threads they give other pixels of damage, without a word
 
 
 class Feed:
@@ -22,9 +26,10 @@ class Feed:
         self.container = container
         self.stream = stream
         self.decoder = stream.codec_context
-        self.decoder.thread_count = threads
-        self.decoder.thread_type = "AUTO"
+        self.decoder.thread_count = 1 if self.decoder.name in MUTE else threads
+        self.decoder.thread_type = "SLICE" if self.decoder.name == "ffv1" else "AUTO"  # as MUTE, of frame threads
         self.broken = False  # the container itself could not be read to its end
+        self._overheard = Overheard(self.decoder.name)
         self._failed = 0
         self._failed_before_key = 0
         self._keyed = False
@@ -42,12 +47,20 @@ class Feed:
         middle of a group of pictures): they are no damage and not counted."""
         return self._failed - (self._failed_before_key if self._keyed else 0)
 
+    @property
+    def trouble(self) -> bool:
+        """Whether some packet did not decode, or the decoder has had something to say of one."""
+        return self.errors > 0 or self._overheard.complained()
+
     def packets(self) -> Iterator[Packet[VideoStream]]:
         """All packets with data in decode order; ends early, `broken`, where the container cannot be read on."""
         packets = self.container.demux(self.stream)
         while True:
             try:
                 packet = next(packets, None)
+            except IndexError:  # a packet of a stream that begins in mid-file: PyAV does not know it
+                packets = self.container.demux(self.stream)
+                continue
             except av.error.FFmpegError:
                 self.broken = True
                 return
@@ -64,6 +77,8 @@ class Feed:
         except MemoryError:  # one of FFmpeg's errors too, but no damage
             raise
         except av.error.FFmpegError:
+            if short_of_memory(FRAME_BYTES * self.decoder.width * self.decoder.height):
+                raise MemoryError from None  # as some decoders do not say
             self._failed += 1
             self._failed_before_key += not self._keyed
             return []

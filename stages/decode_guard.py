@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import resource
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,7 @@ import av
 
 SAID_BYTES: Final = 64 << 10  # a damaged file has something said of each of its packets
 REFUSED: Final = re.compile(rb"(?:Picture|Frame) size (\d+)x(\d+) ")  # FFmpeg's own decoders, dav1d
+HARMLESS: Final = rb"SEI|APP|packed|mplemented|deprecated|APIC|experimental"
 
 
 def guard() -> None:
@@ -36,6 +38,13 @@ def limit_memory(size: int) -> None:
     _limit(resource.RLIMIT_DATA, size)
 
 
+def short_of_memory(size: int) -> bool:
+    """Whether an allocation of `size` bytes would fail."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    used = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+    return soft != resource.RLIM_INFINITY and soft - used < size
+
+
 def refused_size(allowed: int) -> str:
     """The first frame size, as "9000x9000", of over `allowed` pixels that a decoder refused since stderr was last
     emptied; "" for none. Its error code is that of any damage: only the words tell."""
@@ -44,6 +53,31 @@ def refused_size(allowed: int) -> str:
             if int(width) * int(height) > allowed:
                 return f"{int(width)}x{int(height)}"
     return ""
+
+
+class Overheard:
+    """Whether a decoder, or the parser of its packets, has complained since this was made: of much damage it says
+    something, and returns no error. `HARMLESS`: what is said of files that are whole."""
+
+    def __init__(self, decoder: str) -> None:
+        self._line = re.compile(rb"^\[%s @(?!.*(?:%s))" % (decoder.encode(), HARMLESS), re.MULTILINE)
+        self._at = _said()
+        self._complained = False
+
+    def complained(self) -> bool:
+        """So far; costs a microsecond. Where no more can be written, nobody knows: yes."""
+        size = _said()
+        if size != self._at:
+            new = os.pread(2, size - self._at, self._at)
+            self._complained = self._complained or bool(self._line.search(new)) or size >= SAID_BYTES
+            self._at = size
+        return self._complained
+
+
+def _said() -> int:
+    """Bytes on stderr, if it is a file."""
+    found = os.fstat(2)
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
 def make_room() -> None:

@@ -68,7 +68,7 @@ class File:
             return DecodeError("unreadable", "reading it fails (input/output error)", "check the disk or network")
         head = os.pread(self.fd, 16, 0)
         if any(head[at : at + len(word)] == word for at, word in MAGIC):
-            return DecodeError("corrupt", "it begins as a video does, but its index is lost or damaged", AGAIN)
+            return index_lost()
         return DecodeError("not_video", "its content is no video format that is read here", "give a video file")
 
     def _can_be_read(self) -> bool:
@@ -86,6 +86,8 @@ class File:
 
         Cover art (an attached picture) is no video. `DecodeError`: there is none, no decoder for it, it is too large.
         """
+        if not any(stream.type in ("video", "audio", "subtitle") for stream in container.streams):
+            raise index_lost()  # what is left of a header that was cut counts as data
         videos = [v for v in container.streams.video if not v.disposition & Disposition.attached_pic]
         best = container.streams.best("video")
         stream = next((v for v in videos if v is best), videos[0] if videos else None)
@@ -100,6 +102,10 @@ class File:
             if other is not stream:
                 other.discard = Discard.all
         return stream
+
+
+def index_lost() -> DecodeError:
+    return DecodeError("corrupt", "it begins as a video does, but its index is lost or damaged", AGAIN)
 
 
 @contextmanager

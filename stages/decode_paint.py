@@ -32,6 +32,8 @@ class Painter:
         be converted."""
         try:
             rgb = self._converter.reformat(frame, *self._size, format="rgb24", threads=self._threads)
+        except MemoryError:  # one of FFmpeg's errors too
+            raise
         except av.error.FFmpegError:
             self.failed += 1
             return None

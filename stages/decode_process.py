@@ -145,6 +145,8 @@ class Process:
             self._popen.wait(1.0)  # its pipe is closed: it has ended, or is about to
         words = last_words(self._stderr)
         how = _manner(self._popen.returncode) + (f": {words}" if words else "")
+        if self._popen.returncode == -signal.SIGKILL and not self.cancelled:
+            how += ", perhaps because memory ran out"
         return DecodeError("crashed", f"the decoder died ({how})", CONVERT)
 
 

@@ -46,13 +46,13 @@ class RoutedPass:
     def _untouched(self) -> Iterator[tuple[int, VideoFrame]]:
         for frame in self._decoded():
             self._out += 1
-            if self.feed.errors or frame.is_corrupt:
+            if self.feed.trouble or frame.is_corrupt:
                 return
             if frame.pts is not None and (place := self.places.get(frame.pts)) is not None:
                 self._held.append((self._out, (place, frame)))
             while self._held and self._held[0][0] < self._out - self.feed.decoder.reorder_depth - 1:
                 yield self._held.popleft()[1]
-        if not self.feed.errors:
+        if not self.feed.trouble:
             yield from (picked for _, picked in self._held)
 
     def _decoded(self) -> Iterator[VideoFrame]:

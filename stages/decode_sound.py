@@ -78,7 +78,7 @@ class Sound:
                 if (packet := next(packets, None)) is None:
                     return
                 yield from (frame for frame in packet.decode() if isinstance(frame, AudioFrame))
-            except av.error.FFmpegError:  # of the container: then there is no next packet
+            except (av.error.FFmpegError, IndexError):  # of the container: then there is no next packet
                 self.errors += 1
 
 

@@ -100,7 +100,8 @@ class Source:
     def _read(self, wanted: NDArray[np.int64]) -> Iterator[Frames]:
         missing, account = np.ones(len(wanted), bool), Account()
         if len(wanted):
-            patience = self._decoder.patience(DECODE_S + DECODE_PER_S * self.info.duration_s)
+            length_s = min(self.info.duration_s, self.info.frames)  # a clock that jumps is not worth waiting for
+            patience = self._decoder.patience(DECODE_S + DECODE_PER_S * length_s)
             for places, pictures in self._pictures(wanted, patience, account):
                 at = wanted[places]
                 missing[places] = False

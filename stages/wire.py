@@ -18,6 +18,7 @@ Wait = Callable[[int, int], None]  # (fd, POLLIN or POLLOUT): returns when ready
 
 _LENGTHS = struct.Struct("!IQ")
 MAX_HEADER_BYTES = 1 << 24
+MAX_POLL_MS = (1 << 31) - 1  # 24 days
 MAX_BLOB_BYTES = 1 << 34
 
 
@@ -39,7 +40,7 @@ class Patience:
         poller = select.poll()
         poller.register(fd, event)
         begun_s = time.monotonic()
-        ready = poller.poll(math.ceil(max(self.left_s, 0.0) * 1000))
+        ready = poller.poll(min(math.ceil(max(self.left_s, 0.0) * 1000), MAX_POLL_MS))
         self.left_s -= time.monotonic() - begun_s
         if not ready:
             raise TimeoutError(f"no answer within {self.limit_s:g} s")
