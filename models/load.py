@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os import PathLike
 from typing import Any
 
 from .base import VideoModel
@@ -23,11 +24,23 @@ def load_model(
     """The encoder of a hub id, a checkpoint's folder or a built-in family, ready to encode on `device`.
 
     `dtype` (a name or a torch dtype) None: the checkpoint's own. `settings` stand over its video processor's.
-    Raises `CheckpointError` or `UnknownModelError`, one line each.
+    Raises `CheckpointError`, `UnknownModelError` or, for a device that is not there, ValueError: one line each.
     """
+    check_device(device)
     model = build_model(model_id, revision=revision, dtype=dtype, settings=settings)
     model.setup(device)
     return model
+
+
+def check_device(device: str) -> None:
+    """ValueError where tensors cannot be put on it."""
+    import torch
+
+    try:
+        torch.zeros(1, device=device).item()
+    except (AssertionError, RuntimeError, NotImplementedError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise ValueError(f"device {device!r} cannot be used ({why}): take cpu, or another one") from None
 
 
 def build_model(
@@ -68,6 +81,8 @@ def load_llm(
 
 def prepare(model: Any, tokenizer: Any, record: KeptVideo, question: str, **rules: Any) -> dict[str, Any]:
     """kwargs for `model.generate(**inputs)`, by the family of `model`; `rules`: see `prepare` in its file."""
+    if isinstance(record, str | PathLike):
+        raise TypeError(f"prepare takes a record, got the path {str(record)!r}: load it first, vidcomp.load(path)")
     family = getattr(getattr(model, "config", None), "model_type", None)
     inputs: dict[str, Any] = _reader(str(family)).prepare(model, tokenizer, record, question, **rules)
     return inputs

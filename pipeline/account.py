@@ -9,6 +9,7 @@ from typing import Any
 
 from ..models.families import BUILT_IN
 from ..stages.decode import Outcome
+from ..stages.failure import SourceError
 from ..stages.methods import Method
 from ..stages.safefile import Header
 
@@ -53,7 +54,13 @@ def environment(family: str) -> dict[str, str]:
 
 
 def budget_account(asked: Mapping[str, float], method: Method, fps: float, frames: int, tally: Tally) -> dict[str, Any]:
-    """`budget`: what was asked, what that is in tokens of this video (None: the method decides), what was kept."""
+    """`budget`: what was asked, what that is in tokens of this video (None: the method decides), what was kept.
+
+    Raises `SourceError` where that is nothing: a record without a token answers no question.
+    """
+    if not tally.rows:
+        what = f"{method.name} would keep none of its {tally.tokens_in} tokens"
+        raise SourceError("unsupported", what, "raise the budget, or ask for --tokens 1")
     retain = getattr(method.merger, "retain", None)
     nominal: float | None = None if retain is None else retain * tally.tokens_in
     if "tokens" in asked:

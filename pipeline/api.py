@@ -9,7 +9,7 @@ from typing import Any
 
 from ..stages.methods import assemble
 from ..stages.record import VideoRecord, load
-from .job import Job
+from .job import Job, out_folder
 from .overrides import overrides
 from .presets import build_recipe, method_names, method_tree
 from .reduce import split
@@ -38,6 +38,7 @@ def encode(
     Raises:
         ConfigError, UnknownMethodError: a setting that cannot be used.
         SourceError: the video cannot be encoded; `.reason` is its class.
+        OutputError: `out` cannot be written to.
     """
     recipe = build_recipe(
         config,
@@ -45,7 +46,7 @@ def encode(
         settings=settings,
         over=overrides(model, retain, tokens, tokens_per_second, fps),
     )
-    job = Job(recipe, Path(out))
+    job = Job(recipe, out_folder(out))
     try:
         result = job.run(Path(source), force=force)
     finally:

@@ -20,7 +20,22 @@ from .errors import ConfigError
 def build_encoder(recipe: Recipe) -> VideoModel:
     """The encoder, its weights not yet read (`setup` does)."""
     m = recipe.model
-    return build_model(m.id, revision=m.revision, dtype=m.dtype, settings=m.settings)
+    model = build_model(m.id, revision=m.revision, dtype=m.dtype, settings=m.settings)
+    if m.settings:
+        try_settings(model)
+    return model
+
+
+def try_settings(model: VideoModel) -> None:
+    """Two black frames through the model's processor: settings that fail on any frame are a `ConfigError`."""
+    side = 16 * (model.token_pixels or 28)
+    black = torch.zeros(2, side, side, 3, dtype=torch.uint8)
+    try:
+        model.frame_size(*black.shape[:3])
+        model.preprocess(black, (side // 16, side // 16))
+    except Exception as e:  # whatever a wrong setting makes torch raise
+        what = " ".join(f"{type(e).__name__}: {e}".split())
+        raise ConfigError(f"model.settings cannot be used on any frame ({what}): check their values") from None
 
 
 def device(asked: str) -> str:
@@ -28,7 +43,7 @@ def device(asked: str) -> str:
     if asked == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=asked)
+        torch.zeros(1, device=asked).cpu()  # `meta` is a device that gives nothing back
     except (RuntimeError, AssertionError, NotImplementedError) as e:
         raise ConfigError(f"device {asked!r} cannot be used: {str(e).splitlines()[0]}") from None
     return asked

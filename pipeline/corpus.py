@@ -19,7 +19,8 @@ def expand(sources: Iterable[str]) -> list[Path]:
     """Every file that the sources name, each once (a link and its target are one), folders and globs in sorted order.
 
     A file is taken whatever its name; a folder gives the files below it that have a video's suffix (links to folders
-    are not followed); a glob gives what it matches.
+    are not followed); a glob gives the files that it matches. What is named but cannot be read (a link to nothing, a
+    folder that cannot be listed) is in the list too, so that the run tells of it.
 
     Raises:
         SourceListError: a path that does not exist, a folder without videos, a glob without a match.
@@ -38,14 +39,18 @@ def _paths(text: str) -> list[Path]:
         return [path]
     if glob.has_magic(text):
         matched = [Path(p) for p in sorted(glob.glob(text, recursive=True))]
-        return [p for p in matched if p.is_file()] or _refuse(f"{text}: matches no file")
+        return [p for p in matched if not p.is_dir()] or _refuse(f"{text}: matches no file")
     return _refuse(f"{text}: no such file or folder: check the path")
 
 
 def _videos_below(folder: Path) -> Iterator[Path]:
-    for here, folders, files in os.walk(folder):
+    closed: list[Path] = []
+    for here, folders, files in os.walk(folder, onerror=lambda e: closed.append(Path(e.filename))):
+        yield from closed
+        closed.clear()
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         yield from (Path(here, f) for f in sorted(files) if Path(f).suffix.lower() in VIDEO_SUFFIXES)
+    yield from closed
 
 
 def _shown_suffixes() -> str:

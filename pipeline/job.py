@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..models.checkpoint import identify
 from ..stages.failure import SourceError
-from ..stages.safefile import Header
+from ..stages.safefile import REMEDIES, Header, OutputError
 from ..stages.same_file import FileStamp
 from ..stages.store import Store, content_digest, record_key
 from .clock import Clock, Watch, unwatched
 from .config import Recipe
 from .errors import CONFIG_ERRORS, ConfigError
+from .heavy import signals_held
 
 if TYPE_CHECKING:
     from .encode import VideoEncoder
@@ -92,8 +93,8 @@ class Job:
     @cached_property
     def encoder(self) -> VideoEncoder:
         """Model, method and decode child; imports torch."""
-        from .encode import VideoEncoder
-
+        with signals_held():
+            from .encode import VideoEncoder
         try:
             return VideoEncoder(self.recipe, self.identity)
         except CONFIG_ERRORS:
@@ -113,10 +114,10 @@ class Job:
             if header is not None:
                 self.store.forget_spool(key)
                 return Result(str(path), header.meta["status"], True, header, clock.seconds())
-            header = self._encode(path, key, content, stamp, force, clock, watch)
+            header, waited = self._encode(path, key, content, stamp, force, clock, watch)
         except SourceError as e:
             return Result(str(path), e.status, error=e)
-        return Result(str(path), header.meta["status"], False, header, clock.seconds())
+        return Result(str(path), header.meta["status"], waited, header, clock.seconds())
 
     def close(self) -> None:
         """Release the encoder, if one was built."""
@@ -125,7 +126,8 @@ class Job:
 
     def _encode(
         self, path: Path, key: str, content: str, stamp: FileStamp, force: bool, clock: Clock, watch: Watch
-    ) -> Header:
+    ) -> tuple[Header, bool]:
+        """The record's header, and whether another process had made it while this one waited."""
         about = {
             "key": key,
             "content": content,
@@ -136,20 +138,34 @@ class Job:
         with self.store.spool(key) as spool:
             if force:
                 spool.clear()
-            elif (header := self.store.find(key)) is not None:  # another process finished it while we waited
-                return header
+            elif (header := self.store.find(key)) is not None:
+                return header, True
             try:
-                return encoder.encode(path, stamp, spool, about, clock, watch)
+                return encoder.encode(path, stamp, spool, about, clock, watch), False
+            except OSError as e:
+                if e.errno not in REMEDIES:
+                    raise
+                raise OutputError.of("scratch space", e) from None  # the decoder's shared memory counts as a file
             except SourceError:  # a source that fails leaves nothing behind; an interrupted run leaves its chunks
                 spool.clear()
                 raise
+
+
+def out_folder(out: str | Path) -> Path:
+    """The folder of records; an empty name, which pathlib takes for the working folder, is a mistake."""
+    if not str(out):
+        raise ConfigError("the folder of records has an empty name: name one, or leave -o out")
+    return Path(out)
 
 
 def digest_source(path: Path) -> tuple[FileStamp, str]:
     """State and content digest of a regular, readable, non-empty file; `SourceError` otherwise."""
     try:
         if not path.exists():
-            raise SourceError("missing", "no such file", "check the path")
+            what = f"a link to {path.readlink()}, which is not there" if path.is_symlink() else "no such file"
+            raise SourceError("missing", what, "check the path")
+        if path.is_dir():
+            raise SourceError("unreadable", "the folder cannot be listed", "check its permissions")
         if not path.is_file():
             raise SourceError("unreadable", "not a regular file", "give a video file or a folder of them")
         if path.stat().st_size == 0:

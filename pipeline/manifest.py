@@ -1,4 +1,7 @@
-"""`OUT/manifest.jsonl`: every input with its one final status. Append-only; the last line of a path counts."""
+"""`OUT/manifest.jsonl`: every input with its one final status. Append-only; the last line of a path and recipe counts.
+
+Several recipes may share a folder: what became of a file under one says nothing of the others.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
+
+from ..stages.safefile import writing
 
 NAME = "manifest.jsonl"
 TIMING = frozenset({"seconds", "cached"})  # what may differ between two runs that came to the same
@@ -17,19 +22,30 @@ class Manifest:
 
     def __init__(self, out: Path) -> None:
         self.path = out / NAME
-        self._last = {row["path"]: row for row in rows(self.path)}
+        self._last = {of_row(row): row for row in rows(self.path)}
 
     def note(self, row: Mapping[str, Any]) -> None:
-        """Append a row, unless the path's last row says the same already: a second run changes no byte."""
-        if stripped(self._last.get(row["path"], {})) == stripped(row):
+        """Append a row, unless the last of its path and recipe says the same: a second run changes no byte."""
+        if stripped(self._last.get(of_row(row), {})) == stripped(row):
             return
-        self._last[row["path"]] = dict(row)
         line = json.dumps(row, sort_keys=True) + "\n"
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "a+b", buffering=0) as out:
-            left = memoryview(b"".join([b"" if ends_whole(out) else b"\n", line.encode()]))
-            while left:
-                left = left[out.write(left) :]
+        with writing(self.path):
+            append(self.path, line.encode())
+        self._last[of_row(row)] = dict(row)
+
+
+def of_row(row: Mapping[str, Any]) -> tuple[str, Any]:
+    """What a row is about."""
+    return row["path"], row.get("recipe")
+
+
+def append(path: Path, line: bytes) -> None:
+    """Put a whole line at a file's end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+b", buffering=0) as out:
+        left = memoryview(b"".join([b"" if ends_whole(out) else b"\n", line]))
+        while left:
+            left = left[out.write(left) :]
 
 
 def ends_whole(out: IO[bytes]) -> bool:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ..stages.listing import UnknownMethodError, names
 from .config import Recipe
 from .errors import ConfigError
+from .yamltext import MAX_YAML, read_yaml
 
 Tree = dict[str, Any]
+
+SHOWN_COMPLAINTS = 5
 
 
 def preset_names() -> list[str]:
@@ -35,9 +38,12 @@ def preset(name: str) -> Tree:
 
 
 def method_tree(name: str) -> Tree:
-    """The preset of a method; a merger alone is a preset with the `uniform` segmenter."""
+    """The preset of a method; a merger alone is one with the `uniform` segmenter, `SEGMENTER+MERGER` one of these."""
+    segmenter, plus, merger = str(name).partition("+")
+    if plus and segmenter in names("segmenter") and merger in names("merger"):
+        return {"method": name, "segmenter": {"name": segmenter}, "merger": {"name": merger}}
     if name not in method_names():
-        raise UnknownMethodError(f"no method {name!r}; there are: {', '.join(method_names())}")
+        raise UnknownMethodError(f"no method {name!r}; there are: {', '.join(method_names())}, or SEGMENTER+MERGER")
     if name in preset_names():
         return {"method": name, **preset(name)}
     return {"method": name, "segmenter": {"name": "uniform"}, "merger": {"name": name}}
@@ -45,10 +51,7 @@ def method_tree(name: str) -> Tree:
 
 def parse(text: str, name: str) -> Tree:
     """A YAML mapping, or `ConfigError`."""
-    try:
-        tree = yaml.safe_load(text) or {}
-    except (yaml.YAMLError, RecursionError) as e:
-        raise ConfigError(f"{name}: not valid YAML: {' '.join(str(e).split())}") from None
+    tree = read_yaml(text, name) or {}
     if not isinstance(tree, dict):
         raise ConfigError(f"{name}: must be a mapping of settings, got {type(tree).__name__}")
     return tree
@@ -61,7 +64,8 @@ def read_config(name: str) -> Tree:
     path = Path(name)
     if not path.is_file():
         raise ConfigError(f"no config {name!r}: neither a file nor one of {', '.join(preset_names())}")
-    return parse(path.read_text(encoding="utf-8", errors="replace"), name)
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return parse(file.read(MAX_YAML + 1), name)
 
 
 def parse_setting(text: str) -> Tree:
@@ -69,18 +73,10 @@ def parse_setting(text: str) -> Tree:
     path, equals, value = text.partition("=")
     if not equals or not all(path.split(".")):
         raise ConfigError(f"--set {text!r}: write it as key.subkey=value")
-    leaf: Any = parse_value(value, text)
+    leaf: Any = read_yaml(value, f"--set {text!r}")
     for key in reversed(path.split(".")):
         leaf = {key: leaf}
     return dict(leaf)
-
-
-def parse_value(value: str, text: str) -> Any:
-    """One YAML scalar or collection."""
-    try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {text!r}: the value is not valid YAML") from None
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> Tree:
@@ -111,7 +107,15 @@ def build_recipe(
     tree = merge(default, method_tree(given.get("method") or default["method"]))
     layers = [{k: v for k, v in given.items() if k != "method"}, method_tree(method) if method else {}, over or {}]
     layers += [parse_setting(s) if isinstance(s, str) else s for s in settings]
-    return validate(functools.reduce(lay, layers, tree))
+    return named(validate(functools.reduce(lay, layers, tree)))
+
+
+def named(recipe: Recipe) -> Recipe:
+    """The recipe under its parts' names, `SEGMENTER+MERGER`, where these are not the parts of the preset it names."""
+    preset_of = method_tree(recipe.method)
+    own = recipe.segmenter.name, recipe.merger.name
+    same = own == (preset_of["segmenter"]["name"], preset_of["merger"]["name"])
+    return recipe if same else recipe.model_copy(update={"method": "+".join(own)})
 
 
 def lay(below: Mapping[str, Any], above: Mapping[str, Any]) -> Tree:
@@ -128,12 +132,19 @@ def validate(tree: Mapping[str, Any]) -> Recipe:
     try:
         recipe = Recipe.model_validate(tree)
     except ValidationError as e:
-        raise ConfigError("; ".join(complaint(err) for err in e.errors())) from None
+        raise ConfigError(complaints(e.errors())) from None
     for kind, name in (("segmenter", recipe.segmenter.name), ("merger", recipe.merger.name)):
         known = names("segmenter" if kind == "segmenter" else "merger")
         if name not in known:
             raise UnknownMethodError(f"no {kind} {name!r}; there are: {', '.join(known)}")
     return recipe
+
+
+def complaints(errors: Sequence[Any]) -> str:
+    """The first few of pydantic's errors, in one line."""
+    more = len(errors) - SHOWN_COMPLAINTS
+    told = [complaint(error) for error in errors[:SHOWN_COMPLAINTS]]
+    return "; ".join([*told, f"and {more} more"] if more > 0 else told)
 
 
 def complaint(error: Any) -> str:
@@ -142,5 +153,5 @@ def complaint(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return f"{where}: no such setting"
     message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    shown = "" if isinstance(error["input"], dict) else f", got {error['input']!r}"
+    shown = "" if isinstance(error["input"], dict | BaseModel) else f", got {reprlib.repr(error['input'])}"
     return f"{where}: {message}{shown}"

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from ..heavy import signals_held
 from .inspect import open_header
-from .screen import print_json
+from .screen import print_json, put
 
 
 def command(
@@ -22,11 +23,12 @@ def command(
 ) -> int:
     """Answer a question about a video from its record alone."""
     open_header(record)  # refuse a missing or torn record before anything heavy is imported
-    from ..answer import answer
-
+    with signals_held():
+        from ..answer import answer
     told = answer(record, question, model, max_new_tokens=max_new_tokens, position_rule=position_rule, device=device)
     if json:
         print_json({"record": str(record), "question": question, **told})
     else:
-        print(told["answer"])
+        for line in told["answer"].splitlines():
+            put(line)
     return 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import CONFIG_ERRORS
+from ..errors import RUN_ERRORS
 from ..manifest import NAME, Manifest
 from ..report.summary import print_result, print_totals
 from ..runners import inline
@@ -22,7 +22,7 @@ SHOWN_FAILURES = 10
 
 def command(
     sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files, folders or globs.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of records.")] = Path("vidcomp-out"),
+    out: Annotated[str, typer.Option("--out", "-o", help="Folder of records.")] = "vidcomp-out",
     config: Annotated[str | None, typer.Option(help="A shipped preset's name, or a YAML file.")] = None,
     settings: Annotated[
         list[str] | None,
@@ -40,14 +40,14 @@ def command(
 ) -> int:
     """Encode videos into records; what is there already is not done again."""
     from ..corpus import expand
-    from ..job import Job
+    from ..job import Job, out_folder
     from ..overrides import overrides
     from ..presets import build_recipe
 
     over = overrides(model, retain, tokens, tokens_per_second, fps)
     recipe = build_recipe(config, method=method, settings=settings or (), over=over)
     paths = expand(sources)
-    job = Job(recipe, out)
+    job = Job(recipe, out_folder(out))
     results = []
     try:
         for result in encode_all(job, paths, force=force, quiet=json):
@@ -55,11 +55,11 @@ def command(
             tell(result, alone=len(paths) == 1, quiet=json)
     finally:
         job.close()
-    if json:
-        print_json(results[0].to_json() if len(paths) == 1 else totals(results, out))
-    elif len(paths) > 1:
-        print_totals(totals(results, out))
     bad = [r for r in results if r.failed or (strict and r.status == "partial")]
+    if json:
+        print_json(results[0].to_json() if len(paths) == 1 else totals(results, bad, job))
+    elif len(paths) > 1:
+        print_totals(totals(results, bad, job))
     return 2 if bad else 0
 
 
@@ -73,7 +73,7 @@ def encode_all(job: Job, paths: list[Path], *, force: bool, quiet: bool) -> Any:
         with progress(path.name, quiet) as watch:
             return job.run(path, force=force, watch=watch)
 
-    for result in inline.run(paths, work, Result.broken, fatal=CONFIG_ERRORS):
+    for result in inline.run(paths, work, Result.broken, fatal=RUN_ERRORS):
         manifest.note(row(job, result))
         yield result
 
@@ -82,17 +82,25 @@ def row(job: Job, result: Result) -> dict[str, Any]:
     """A manifest row: the result, and what the record itself does not say."""
     keep = ("path", "status", "key", "reason", "message", "cached", "seconds")
     found = {k: v for k, v in result.to_json().items() if k in keep}
-    return {**found, "threads": job.recipe.compute.threads, "device": job.recipe.compute.device}
+    return {
+        **found,
+        "recipe": job.recipe_digest,
+        "threads": job.recipe.compute.threads,
+        "device": job.recipe.compute.device,
+    }
 
 
 def tell(result: Result, *, alone: bool, quiet: bool) -> None:
     """What a person hears of one input."""
-    if result.failed:
-        complain(f"{result.path}: {result.status}: {result.error}")
-    elif result.status == "partial":
-        complain(f"{result.path}: partial: {partly(result.to_json()['decoded'])}")
+    if result.failed or result.status == "partial":
+        complain(f"{result.path}: {result.status}: {why(result)}")
     if not quiet and not result.failed:
         print_result(result.to_json(), whole=alone)
+
+
+def why(result: Result) -> str:
+    """Why it failed, or why no more than a part could be read."""
+    return partly(result.to_json()["decoded"]) if result.error is None else str(result.error)
 
 
 def partly(decoded: dict[str, Any]) -> str:
@@ -101,13 +109,12 @@ def partly(decoded: dict[str, Any]) -> str:
     return f"{decoded['decoded']}{declared} frames could be read ({decoded['why'] or 'a sampled frame is missing'})"
 
 
-def totals(results: list[Result], out: Path) -> dict[str, Any]:
-    """Counts by status, the first failures, and where the manifest lies."""
-    failures = [{"path": r.path, "status": r.status, "message": str(r.error)} for r in results if r.failed]
+def totals(results: list[Result], bad: list[Result], job: Job) -> dict[str, Any]:
+    """Counts by status, the first that count as failed, and where the manifest lies."""
     return {
         "inputs": len(results),
         "cached": sum(r.cached for r in results),
         "counts": dict(Counter(r.status for r in results)),
-        "failures": failures[:SHOWN_FAILURES],
-        "manifest": str(out / NAME),
+        "failures": [{"path": r.path, "status": r.status, "message": why(r)} for r in bad[:SHOWN_FAILURES]],
+        "manifest": str(job.store.out / NAME),
     }

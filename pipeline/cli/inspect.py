@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from ...stages.failure import SourceError
 from ...stages.record_check import check_record
 from ...stages.safefile import Header, read_header
+from ..corpus import SourceListError
 from ..report.summary import describe_source, print_table
 from .screen import print_json
 
@@ -28,15 +28,12 @@ def command(
 
 
 def open_header(path: Path) -> Header:
-    """The header, or one line: what is missing."""
+    """The header; a file that is not there or cannot be read is a usage error, one that is damaged has failed."""
     try:
         header = read_header(path)
-    except (FileNotFoundError, IsADirectoryError):
-        raise SourceError(
-            "missing", f"{path}: no such record", "give the .safetensors file that encode named"
-        ) from None
     except OSError as e:
-        raise SourceError("unreadable", f"{path}: {e.strerror}", "check its permissions") from None
+        what = "no such record" if isinstance(e, FileNotFoundError) else f"cannot be read ({e.strerror})"
+        raise SourceListError(f"{path}: {what}: give the .safetensors file that encode named") from None
     check_record(header)
     return header
 

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from .screen import print_json
+from ..heavy import signals_held
+from .screen import print_json, put
 
 
 def command(json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False) -> int:
     """List the methods: what each needs, whether it is causal, and the paper it follows."""
-    from ..api import methods
-
+    with signals_held():
+        from ..api import methods
     found = methods()
     if json:
         print_json({"methods": [asdict(m) for m in found.values()]})
@@ -21,5 +22,5 @@ def command(json: Annotated[bool, typer.Option("--json", help="One JSON object o
     width = max(len(name) for name in found)
     for m in found.values():
         needs = f" [needs {', '.join(m.needs)}]" if m.needs else ""
-        print(f"{m.name:<{width}}  {m.summary}{needs} ({m.paper})")
+        put(f"{m.name:<{width}}  {m.summary}{needs} ({m.paper})")
     return 0

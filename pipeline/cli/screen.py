@@ -6,22 +6,28 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from ..clock import Watch, unwatched
+from ..report.lines import put as put
+from ..report.lines import shown
 
 PLAIN_EVERY_S = 5.0  # seconds between plain progress lines
+LONGEST = 2000  # characters of a complaint
 
 
 def complain(message: str) -> None:
-    """One line on stderr."""
-    print(f"vidcomp: {' '.join(message.split())}", file=sys.stderr)
+    """One line on stderr, of bounded length; a closed or full stderr is no reason to stop."""
+    if len(message) > LONGEST:
+        message = f"{message[: LONGEST // 2]} ... {message[-LONGEST // 2 :]}"
+    with suppress(OSError, ValueError):
+        print(f"vidcomp: {shown(message)}", file=sys.stderr)
 
 
 def print_json(value: Mapping[str, Any]) -> None:
     """One JSON object on stdout."""
-    print(json.dumps(value, sort_keys=True))
+    put(json.dumps(value, sort_keys=True))
 
 
 @contextmanager
@@ -48,7 +54,7 @@ def _bars(label: str) -> Iterator[Watch]:
 
         def watch(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
-                tasks[stage] = bars.add_task(f"{escape(label)} {stage}", total=total)
+                tasks[stage] = bars.add_task(f"{escape(shown(label))} {stage}", total=total)
             bars.update(tasks[stage], completed=done, total=total)
 
         yield watch
@@ -62,6 +68,6 @@ def _plain(label: str) -> Watch:
         now = time.monotonic()
         if stage == "reduce" and (done == total or now - said >= PLAIN_EVERY_S):
             said = now
-            print(f"vidcomp: {label}: {done} of {total} frames", file=sys.stderr)
+            complain(f"{label}: {done} of {total} frames")
 
     return watch

@@ -11,7 +11,7 @@ from ...stages.record_check import check_record
 from ...stages.safefile import DamagedFileError, check_tensors, read_header
 from ...stages.store import Store
 from ..corpus import SourceListError
-from .screen import complain, print_json
+from .screen import complain, print_json, put
 
 
 def command(
@@ -27,7 +27,7 @@ def command(
         rows = [{"record": str(path), "why": why} for path, why in damaged]
         print_json({"checked": len(paths), "damaged": rows, "ok": not damaged})
     else:
-        print(f"{len(paths)} checked, {len(damaged)} damaged")
+        put(f"{len(paths)} checked, {len(damaged)} damaged")
     return 2 if damaged else 0
 
 

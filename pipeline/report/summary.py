@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .lines import put
+
 
 def print_result(result: Mapping[str, Any], *, whole: bool) -> None:
     """One record: the whole table, or one line of a longer run."""
     if whole:
         print_table(lines(result))
-        print(f"\nimport vidcomp; record = vidcomp.load({result['record']!r})")
+        put("")
+        put(f"import vidcomp; record = vidcomp.load({result['record']!r})")
     else:
         state = f"{result['status']}{' (cached)' if result['cached'] else ''}"
-        print(f"{result['path']}: {state}, {result['tokens_in']} -> {result['tokens_out']} tokens")
+        put(f"{result['path']}: {state}, {result['tokens_in']} -> {result['tokens_out']} tokens")
 
 
 def print_totals(totals: Mapping[str, Any]) -> None:
     """A run over several inputs."""
     counts = ", ".join(f"{n} {status}" for status, n in sorted(totals["counts"].items()))
-    print(f"{totals['inputs']} inputs: {counts} ({totals['cached']} from the cache); all in {totals['manifest']}")
+    put(f"{totals['inputs']} inputs: {counts} ({totals['cached']} from the cache); all in {totals['manifest']}")
 
 
 def lines(result: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -50,4 +53,4 @@ def print_table(rows: list[tuple[str, str]]) -> None:
     """Two columns on stdout: plain text, whatever reads it."""
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        print(f"{name:<{width}}  {value}")
+        put(f"{name:<{width}}  {value}")

@@ -24,3 +24,13 @@ def test_odd_names_and_torn_lines(tmp_path: Path) -> None:
     assert [r["path"] for r in rows(tmp_path / NAME)] == [odd]
     Manifest(tmp_path).note({"path": "next", "status": "ok"})
     assert [r["path"] for r in rows(tmp_path / NAME)] == [odd, "next"]
+
+
+def test_each_recipe_has_its_own_last_row(tmp_path: Path) -> None:
+    given = [{"path": "a", "recipe": r, "status": "ok"} for r in ("x", "y")]
+    for _ in range(2):
+        for row in given:
+            Manifest(tmp_path).note(row)
+    assert rows(tmp_path / NAME) == given
+    Manifest(tmp_path).note({"path": "a", "recipe": "x", "status": "partial"})
+    assert len(rows(tmp_path / NAME)) == 3

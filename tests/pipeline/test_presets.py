@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 
+import vidcomp
+from vidcomp.pipeline.build import build_method
 from vidcomp.pipeline.errors import ConfigError
 from vidcomp.pipeline.presets import build_recipe, method_names, preset_names
 from vidcomp.stages.listing import UnknownMethodError
@@ -57,6 +61,36 @@ def test_stand_ins_go_with_the_merger_they_were_named_for() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"method": "fastvid", "settings": ["merger.beta=0.5"]}, "fastvid"),
+        (
+            {"method": "fastvid", "settings": ["segmenter.name=dp_static", "merger.name=prunevid"]},
+            "dp_static+prunevid",
+        ),
+        ({"config": {"segmenter": {"name": "cosine"}, "merger": {"name": "evs"}}}, "cosine+evs"),
+        ({"config": {"method": "fastvid", "merger": {"name": "evs"}}}, "dyseg+evs"),
+        ({"config": {"merger": {"name": "evs"}}, "method": "evs"}, "evs"),
+        ({"settings": ["method=evs"]}, "dyseg+fastvid"),
+        ({"method": "dp_static+prunevid"}, "dp_static+prunevid"),
+        ({"config": {"method": "dp_static+prunevid", "merger": {"k": 3}}}, "dp_static+prunevid"),
+    ],
+)
+def test_a_recomposed_method_has_its_parts_names(given: dict, name: str) -> None:
+    recipe = build_recipe(**given)
+    assert recipe.method == name
+    assert build_method(recipe).name == name
+
+
+def test_a_method_may_be_named_by_its_parts() -> None:
+    features = torch.randn(8, 4, 6, 16)
+    found = vidcomp.reduce(features, "dp_static+prunevid")
+    assert isinstance(found, vidcomp.Reduction)
+    with pytest.raises(UnknownMethodError, match=r"no method 'dp_static\+nope'; there are: "):
+        vidcomp.reduce(features, "dp_static+nope")
+
+
+@pytest.mark.parametrize(
     ("given", "says"),
     [
         ({"settings": ["nope.a=1"]}, "nope: no such setting"),
@@ -78,11 +112,59 @@ def test_bad_settings_are_one_line(given: dict, says: str) -> None:
     assert "\n" not in str(e.value)
 
 
-@pytest.mark.parametrize("text", ["- a\n", "3", "a: [", "a: !!python/object/apply:os.getcwd []"])
+BOMB = "a: &a [x, x]\n" + "".join(f"{new}: &{new} [*{old}, *{old}]\n" for old, new in pairwise("abcdefghijklmnopqrs"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "- a\n",
+        "3",
+        "a: [",
+        "a: !!python/object/apply:os.getcwd []",
+        BOMB,
+        "a: &a [*a]",
+        "a: 2020-13-45",
+        "a: " + "9" * 5000,
+        "[" * 5000,
+        "a: " + "b" * (1 << 20),
+    ],
+    ids=lambda text: text[:9],
+)
 def test_bad_files_are_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "bad.yaml").write_text(text)
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError) as e:
         build_recipe(str(tmp_path / "bad.yaml"))
+    assert "\n" not in str(e.value)
+    assert len(str(e.value)) < 1000
+
+
+def test_aliases_are_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text(BOMB)
+    with pytest.raises(ConfigError, match=r"bad.yaml: .*aliases .* are not taken: write the value out.*line 2"):
+        build_recipe(str(tmp_path / "bad.yaml"))
+    for value in ("[*a]", "[" * 5000, "2020-13-45"):
+        with pytest.raises(ConfigError, match="--set"):
+            build_recipe(settings=[f"merger.beta={value}"])
+
+
+def test_many_wrong_settings_are_told_briefly() -> None:
+    with pytest.raises(ConfigError, match="no such setting; and 9995 more") as e:
+        build_recipe({f"nope{n}": 1 for n in range(10_000)})
+    assert len(str(e.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("compute.threads=100000", "compute.threads: must be less than or equal to"),
+        ("decode.threads=100000", "decode.*threads.* 1024"),
+        (f"merger.beta={1 << 70}", "beta: .* does not fit in 64 bits"),
+    ],
+)
+def test_numbers_that_no_machine_takes(setting: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        build_recipe(settings=[setting])
 
 
 @pytest.mark.parametrize(

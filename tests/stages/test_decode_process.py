@@ -124,7 +124,7 @@ def test_a_hung_child_is_killed_at_its_deadline_and_the_next_video_works(clip: P
         with pytest.raises(DecodeError, match=r"within 0\.5 s") as caught:
             decoder.open(clip)
         assert caught.value.reason == "timeout"
-        assert 0.5 <= time.monotonic() - begun < 3
+        assert 0.5 <= time.monotonic() - begun < 6
         assert not children()
         decoder._argv, decoder.deadline_s = ours, None
         assert works(decoder, clip)
@@ -132,7 +132,7 @@ def test_a_hung_child_is_killed_at_its_deadline_and_the_next_video_works(clip: P
 
 @pytest.mark.usefixtures("small_slots")
 def test_a_child_that_stops_in_the_middle_of_a_video_is_killed_at_the_deadline(clip: Path) -> None:
-    with Decoder(deadline_s=1.0) as decoder:
+    with Decoder(deadline_s=4.0) as decoder:
         frames = decoder.open(clip).frames(np.arange(40))
         next(frames)
         os.kill(pid_of(decoder), signal.SIGSTOP)
@@ -140,16 +140,16 @@ def test_a_child_that_stops_in_the_middle_of_a_video_is_killed_at_the_deadline(c
         with pytest.raises(DecodeError) as caught:
             list(frames)
         assert caught.value.reason == "timeout"
-        assert 0.9 <= time.monotonic() - begun < 4
+        assert 3.9 <= time.monotonic() - begun < 9
         assert works(decoder, clip)
 
 
 @pytest.mark.usefixtures("small_slots")
 def test_a_slow_consumer_is_no_hang(clip: Path) -> None:
-    with Decoder(deadline_s=0.6) as decoder:
+    with Decoder(deadline_s=3.0) as decoder:
         source = decoder.open(clip)
         for _ in source.frames(np.arange(40)):
-            time.sleep(0.1)
+            time.sleep(0.4)  # four seconds in all
         assert source.outcome.status == "ok"
 
 

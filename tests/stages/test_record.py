@@ -105,3 +105,12 @@ def test_a_flipped_bit_is_found_unless_the_check_is_waived(tmp_path: Path) -> No
     with pytest.raises(DamagedFileError, match="is damaged"):
         load(tmp_path / "a")
     assert len(load(tmp_path / "a", verify=False)) == 3
+
+
+def test_dtypes_there_and_back_or_one_line(tmp_path: Path) -> None:
+    rows = torch.arange(3, dtype=torch.int16)[:, None]
+    record(extra={"short": rows}).save(tmp_path / "a")
+    assert torch.equal(load(tmp_path / "a").extra["short"], rows)
+    with pytest.raises(TypeError, match=r"holds no torch.complex64 \(3, 1\): convert it to one of float64, .*bool"):
+        record(extra={"odd": rows.to(torch.complex64)}).save(tmp_path / "b")
+    assert not (tmp_path / "b").exists()

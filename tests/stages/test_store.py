@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import pickle
 import threading
 from pathlib import Path
 
@@ -9,7 +12,7 @@ import pytest
 import torch
 
 from vidcomp.stages.record import source
-from vidcomp.stages.safefile import DamagedFileError, check_tensors
+from vidcomp.stages.safefile import DamagedFileError, OutputError, check_tensors
 from vidcomp.stages.store import CARRY, Spool, Store, content_digest, record_key
 
 
@@ -107,3 +110,18 @@ def test_content_not_name_makes_the_key(tmp_path: Path) -> None:
     a, b, c = (content_digest(tmp_path / n) for n in "abc")
     assert a == b != c
     assert record_key(a, "r") != record_key(a, "s") != record_key(c, "s")
+
+
+def test_what_the_disk_refuses_is_an_output_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(fd: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with Store(tmp_path).spool("k") as spool:
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(OutputError, match=r"000000.safetensors: cannot be written .*the disk is full: free some"):
+            add(spool, 0)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"file: cannot be written .File exists"), Store(tmp_path / "file").spool("k"):
+        pass
+    assert pickle.loads(pickle.dumps(OutputError("a", "b", "c"))).args == ("a", "b", "c")
