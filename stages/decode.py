@@ -81,7 +81,7 @@ class Decoder:
         """What a file holds, known from all its packets and its first frame. `DecodeError`: see `failure.Reason`."""
         name = os.fsencode(path if os.path.isabs(path) else os.path.join(os.getcwd(), path)).decode("latin-1")
         if self._process is not None and self._process.videos >= self.recycle_after:
-            self.close()
+            self._end_first()
         process = self._ready()
         used = process.videos > 0
         try:
@@ -113,11 +113,16 @@ class Decoder:
     ) -> None:
         self.close()
 
+    def _end_first(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.close()
+
     def _ready(self) -> Process:
         """A child that waits for a request."""
         process = self._process
         if process is None or not process.idle:
-            self.close()
+            self._end_first()
             process = self._process = Process(self._argv)
         return process
 

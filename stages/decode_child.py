@@ -117,6 +117,7 @@ def answer_open(file: File, replies: int) -> None:
         "end": shown.end,
         "by_order": shown.by_order,
         "packets": len(packets.pts),
+        "steady": found.steady,
     }
     arrays = (packets.pts, shown.ticks, shown.key, packets.kind)
     send(replies, facts, b"".join(array.tobytes() for array in arrays))
@@ -127,7 +128,7 @@ def answer_sound(file: File, request: dict[str, Any], replies: int) -> None:
     sound = Sound(file, request["rate"], request["start_s"], request["count"])
     for samples in sound.samples():
         send(replies, {"sound": len(samples)}, samples.tobytes())
-    send(replies, {"done": {"errors": sound.errors, "lost": 0, "trouble": False}})
+    send(replies, {"done": {"errors": sound.errors, "lost": 0}})
 
 
 def split(blob: bytes, *counts: int) -> Iterator[np.ndarray]:
@@ -157,7 +158,7 @@ def answer_decode(file: File, request: dict[str, Any], blob: bytes, memory: int,
     errors = decoding.errors + painter.failed
     if errors:
         check_size(file)
-    send(replies, {"done": {"errors": errors, "lost": decoding.lost, "trouble": decoding.trouble}})
+    send(replies, {"done": {"errors": errors, "lost": decoding.lost}})
 
 
 def answer_decord(file: File, request: dict[str, Any], blob: bytes, memory: int, replies: int) -> None:
@@ -171,7 +172,7 @@ def answer_decord(file: File, request: dict[str, Any], blob: bytes, memory: int,
     for place, picture in decoding.pictures():
         ring.put(place, picture)
     ring.finish()
-    send(replies, {"done": {"errors": decoding.errors, "lost": decoding.errors, "trouble": False}})
+    send(replies, {"done": {"errors": decoding.errors, "lost": decoding.errors}})
 
 
 if __name__ == "__main__":

@@ -73,12 +73,12 @@ def damage(file: File, header: Header, read: Read, shown: Timeline) -> str:
 
 
 def _reaches_its_end(header: Header, shown: Timeline) -> bool:
-    """An edit list may leave frames out at the end: fewer packets than frames, and yet the whole duration."""
+    """An edit list may leave frames out at the end: fewer packets than frames, and yet the whole duration, which counts
+    from 0, an empty edit at the start included."""
     if header.duration is None:
         return False
-    start = int(shown.ticks[0]) if header.start is None else header.start
     half_a_step = (shown.end - int(shown.ticks[-1])) / 2
-    return shown.end >= start + header.duration - half_a_step
+    return shown.end >= header.duration - half_a_step
 
 
 def _ends_early(file: File, stated_s: float, shown: Timeline) -> bool:

@@ -78,8 +78,7 @@ class FullPass:
 
 @dataclass(slots=True)
 class Decoding:
-    """The wanted frames of a file. `errors`, `lost`: of a full pass; `trouble`: the route did not give every frame, and
-    no full pass was asked for. All are true once `frames` has ended."""
+    """The wanted frames of a file. `errors`, `lost`: of a full pass, true once `frames` has ended."""
 
     file: File
     wanted: Wanted
@@ -87,7 +86,6 @@ class Decoding:
     threads: int
     errors: int = 0
     lost: int = 0
-    trouble: bool = False
 
     def frames(self, passes: Passes = "both") -> Iterator[Picked]:
         """(place in `wanted.index`, frame), ascending: by the route, by a full pass, or by the first and, at the first
@@ -97,9 +95,7 @@ class Decoding:
             for place, frame in self._routed():
                 given = place
                 yield place, frame
-        self.trouble = given < len(self.wanted.index) - 1
-        if self.trouble and passes != "route":
-            self.trouble = False
+        if given < len(self.wanted.index) - 1 and passes != "route":
             yield from (picked for picked in self._full() if picked[0] > given)
 
     def _routed(self) -> Iterator[Picked]:

@@ -34,12 +34,13 @@ FIELD_FORMATS: Final = ("mpegts", "mpeg", "h264", "hevc", "mpegvideo")  # a pack
 @dataclass(frozen=True, slots=True)
 class Probe:
     """What is known of a file before its frames are asked for; `stored` is (width, height) before turning upright;
-    `packets` has none where frames are known by their order."""
+    `packets` has none where frames are known by their order; `steady`: the codec's headers never change."""
 
     info: SourceInfo
     stored: tuple[int, int]
     timeline: Timeline
     packets: Packets
+    steady: bool
 
 
 @dataclass(slots=True)
@@ -79,12 +80,12 @@ def probe(file: File) -> Probe:
         header = Header.of(feed.container, feed.stream)
         scan = Scan(Kinds(feed.stream))
         scan.read(feed, header.codec, file.max_frames)
-        reordered_avi = header.container == "avi" and feed.decoder.has_b_frames
+        shuffled = feed.decoder.has_b_frames and (header.container == "avi" or header.codec == "mpeg4")
     first = scan.first
     if first is None:
         raise DecodeError("corrupt", f"no frame of its {header.codec} video can be decoded", AGAIN)
     fields = first.interlaced_frame and header.container in FIELD_FORMATS
-    if first.pts is not None and clock_holds(scan.times, first.pts) and not (reordered_avi or fields):
+    if first.pts is not None and clock_holds(scan.times, first.pts) and not (shuffled or fields or scan.kinds.hides):
         times = scan.times
         timeline = of_packets(times.pts, times.duration, times.key, first.pts, header)
         packets = scan.packets(fields=first.interlaced_frame)
@@ -94,7 +95,7 @@ def probe(file: File) -> Probe:
     if timeline.duration_s > file.max_duration_s:
         raise too_long(timeline.duration_s, file.max_duration_s)
     info = _facts(header, first, timeline, cut_off(file) or damage(file, header, scan.met, timeline))
-    return Probe(info, (first.width, first.height), timeline, packets)
+    return Probe(info, (first.width, first.height), timeline, packets, scan.kinds.steady)
 
 
 @dataclass(slots=True)

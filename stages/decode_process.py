@@ -33,15 +33,15 @@ class Process:
     """
 
     def __init__(self, argv: Sequence[str]) -> None:
-        self.memory = os.memfd_create("vidcomp-pixels")
-        self._stderr = os.memfd_create("vidcomp-stderr")
-        fcntl.fcntl(self._stderr, fcntl.F_SETFL, os.O_APPEND)  # so that it can be emptied between videos
-        try:
-            self._popen = _start([*argv, str(self.memory), str(os.getpid())], self.memory, self._stderr)
-        except OSError as error:
-            os.close(self.memory)
-            os.close(self._stderr)
-            raise DecodeError("crashed", f"the decoder cannot be started ({error.strerror})", "free memory") from None
+        with contextlib.ExitStack() as undo:  # Ctrl-C may come at any line
+            self.memory, self._stderr = _memfd(undo, "vidcomp-pixels"), _memfd(undo, "vidcomp-stderr")
+            fcntl.fcntl(self._stderr, fcntl.F_SETFL, os.O_APPEND)  # so that it can be emptied between videos
+            try:
+                self._popen = _start([*argv, str(self.memory), str(os.getpid())], self.memory, self._stderr)
+            except OSError as error:
+                why = f"the decoder cannot be started ({error.strerror})"
+                raise DecodeError("crashed", why, "free memory") from None
+            undo.pop_all()
         assert self._popen.stdin is not None
         assert self._popen.stdout is not None
         self._requests, self._replies = self._popen.stdin.fileno(), self._popen.stdout.fileno()
@@ -161,6 +161,13 @@ def _manner(code: int | None) -> str:
         return f"exit {code}" if code >= 0 else signal.Signals(-code).name
     except ValueError:  # a real-time signal
         return f"signal {-code}"
+
+
+def _memfd(undo: contextlib.ExitStack, name: str) -> int:
+    """One that is closed again unless all goes well."""
+    fd = os.memfd_create(name)
+    undo.callback(os.close, fd)
+    return fd
 
 
 def _start(argv: Sequence[str], memory: int, stderr: int) -> subprocess.Popen[bytes]:

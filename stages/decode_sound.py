@@ -127,9 +127,10 @@ def resampled(run: Iterator[AudioFrame], rate: int) -> Iterator[Samples]:
     """FFmpeg's change of rate, its delay made good; mono is the mean of all channels, as librosa and torchaudio have it
     (FFmpeg's own mix is louder by 3 dB or more)."""
     first = next(run)
-    resampler = AudioResampler("fltp", first.layout.name, rate)
+    channels = first.layout.nb_channels
+    resampler = AudioResampler("flt", first.layout.name, rate)  # PyAV cannot read planes from the ninth on
     for frame in chain([first], run, [None]):
         if frame is not None:
             frame.pts = None
         for made in resampler.resample(frame):
-            yield made.to_ndarray().mean(axis=0, dtype=np.float32)
+            yield made.to_ndarray().reshape(-1, channels).mean(axis=1, dtype=np.float32)

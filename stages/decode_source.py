@@ -48,9 +48,11 @@ class Source:
     _ticks: NDArray[np.int64] = field(repr=False)  # (M,): what the child knows frames by
     _packets: NDArray[np.int64] = field(repr=False)  # (P,): pts of each packet, in decode order
     _kinds: NDArray[np.uint8] = field(repr=False)  # (P,): see `decode_entry`
+    _steady: bool = field(repr=False)
     _request: dict[str, Any] = field(repr=False)
     _decoder: Children = field(repr=False)
     _outcome: Outcome | None = field(default=None, repr=False)
+    _sound_errors: int | None = field(default=None, repr=False)
 
     @property
     def outcome(self) -> Outcome:
@@ -58,6 +60,13 @@ class Source:
         if self._outcome is None:
             raise RuntimeError("the outcome is known once frames() has been read to its end")
         return self._outcome
+
+    @property
+    def sound_errors(self) -> int:
+        """Packets of sound that did not decode, and are silence; RuntimeError before `audio()` was read to its end."""
+        if self._sound_errors is None:
+            raise RuntimeError("errors are known once audio() has been read to its end")
+        return self._sound_errors
 
     def frames(self, index: NDArray[np.int64]) -> Iterator[Frames]:
         """The frames at presentation indices `index` int64 (n,), strictly ascending: upright RGB in batches of up to
@@ -90,12 +99,13 @@ class Source:
         start_s = borders_s[0]
         ends = [round((border_s - start_s) * rate) for border_s in borders_s]
         request = {"do": "sound", "path": self._request["path"], "rate": rate, "start_s": start_s, "count": ends[-1]}
-        process = self._decoder.listener()
+        process, account = self._decoder.listener(), Account()
         patience = self._decoder.patience(DECODE_S + DECODE_PER_S * self.info.duration_s)
         with process.exchange():
-            pieces = ask_sound(process, {**self._decoder.limits, **request}, patience, Account())
+            pieces = ask_sound(process, {**self._decoder.limits, **request}, patience, account)
             for begin, samples in zip(ends, cut_at(pieces, ends), strict=False):
                 yield AudioTrack(torch.from_numpy(samples), rate, start_s + begin / rate)
+        self._sound_errors = account.errors
 
     def _read(self, wanted: NDArray[np.int64]) -> Iterator[Frames]:
         missing, account = np.ones(len(wanted), bool), Account()
@@ -113,7 +123,7 @@ class Source:
         the first sign of trouble one child decodes everything: no pixel depends on how many there are."""
         parts = self._parts(wanted)
         if len(parts) == 1:
-            yield from self._alone(wanted, "both", patience, account)
+            yield from self._alone(wanted, "both" if self._steady else "full", patience, account)
             return
         given = 0
         for batch in self._together(wanted, parts, patience):
@@ -133,18 +143,20 @@ class Source:
         self, wanted: NDArray[np.int64], parts: list[NDArray[np.int64]], patience: Patience
     ) -> Iterator[Batch]:
         given = 0
+        children = self._decoder.ready(len(parts))
         with ExitStack() as exchanges:
-            children = self._decoder.ready(len(parts))
             for child in children:
                 exchanges.enter_context(child.exchange())
-            asked = zip(children, parts, strict=True)
-            streams = [self._ask(child, wanted[part], "route", patience, Account()) for child, part in asked]
-            for batch in in_turn(streams, parts):
-                given += len(batch[0])
-                yield batch
-            if given < len(wanted):
-                for child in children:  # in the middle of something
-                    child.close()
+            try:
+                asked = zip(children, parts, strict=True)
+                streams = [self._ask(child, wanted[part], "route", patience, Account()) for child, part in asked]
+                for batch in in_turn(streams, parts):
+                    given += len(batch[0])
+                    yield batch
+            finally:
+                if given < len(wanted):  # some are in the middle of something, whatever one of them has said
+                    for child in children:
+                        child.close()
 
     def _ask(
         self, process: Process, wanted: NDArray[np.int64], passes: str, patience: Patience, account: Account
@@ -157,7 +169,7 @@ class Source:
 
     def _parts(self, wanted: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """The places that each child decodes."""
-        if self._decoder.processes == 1 or not len(self._packets):
+        if self._decoder.processes == 1 or not self._steady or not len(self._packets):
             return [np.arange(len(wanted))]
         table = Packets(self._packets, self._kinds)
         return shares(groups(table, self._ticks[wanted]), self._decoder.processes)
@@ -185,6 +197,7 @@ def described(decoder: Children, name: str, facts: Mapping[str, Any], blob: byte
         _ticks=np.arange(info.frames) if facts["by_order"] else ticks,
         _packets=packets,
         _kinds=flags[info.frames :],
+        _steady=facts["steady"],
         _request=request,
         _decoder=decoder,
     )

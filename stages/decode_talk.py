@@ -32,7 +32,6 @@ class Account:
 
     errors: int = 0
     lost: int = 0
-    trouble: bool = False
 
 
 def ask_frames(
@@ -65,7 +64,7 @@ def _batches(
         process.ask(patience, {"do": "ack"})
         yield places, pictures
     done = message[0]["done"]
-    account.errors, account.lost, account.trouble = done["errors"], done["lost"], done["trouble"]
+    account.errors, account.lost = done["errors"], done["lost"]
 
 
 def ask_sound(

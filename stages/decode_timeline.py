@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NO_TIME: Final = -(1 << 63)  # FFmpeg's AV_NOPTS_VALUE
+REORDERED: Final = 16  # frames, the most that any codec reorders
 JITTER_S: Final = 1e-3  # steps that differ by no more are the same: containers and remuxers round to milliseconds
 
 
@@ -85,18 +86,26 @@ def of_packets(pts: Sequence[int], duration: Sequence[int], key: Sequence[int], 
 def of_frames(pts: Sequence[int], duration: Sequence[int], key: Sequence[int], clock: Clock) -> Timeline:
     """From decoded frames in their order.
 
-    Without times, frame n is shown at n / `rate`. AVI's times are right as a set but not in their order: sorted.
-    A time that does not ascend is a clock that was set back: it goes on from there by one usual step.
+    Without times, frame n is shown at n / `rate`. Times that are right as a set but not in their order (AVI's, and of
+    MPEG-4 that came from there) are sorted. A time that does not ascend is a clock that was set back: it goes on from
+    there by one usual step.
     """
     ticks = np.array(pts, np.int64)
     if NO_TIME in ticks:
         return _counted(len(ticks), np.array(key), clock.rate)
-    if clock.container == "avi":
+    if clock.container == "avi" or _shuffled(ticks, clock):
         ticks = np.sort(ticks)
     steps = np.diff(ticks)
     steps = np.where(steps > 0, steps, _usual_step(steps, clock))
     ascending = ticks[0] + np.concatenate([[0], np.cumsum(steps)])
     return _timeline(ascending, np.array(duration), np.array(key), clock, by_order=True)
+
+
+def _shuffled(ticks: NDArray[np.int64], clock: Clock) -> bool:
+    """Whether times only go back by as many frames as a decoder reorders, and no two are the same."""
+    steps = np.diff(ticks)
+    near = REORDERED * _usual_step(steps, clock)
+    return len(np.unique(ticks)) == len(ticks) and bool((steps < 0).any()) and bool((steps > -near).all())
 
 
 def _counted(count: int, key: NDArray[np.int64], rate: Fraction) -> Timeline:

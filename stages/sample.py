@@ -43,8 +43,8 @@ class Sampling:
     """One rule: `fps` samples a second; every `every`-th frame; `frames` of them spread evenly in time, the first and
     the last included; `keyframes`; or the frames at `times_s`. Only frames from `start_s` on and before `end_s` count.
 
-    More than `max_frames` are thinned evenly, in the order they have; fewer than `min_frames` are replaced by that many
-    (or all there are) spread evenly in time.
+    A rule that takes no frame at all is refused. More than `max_frames` are thinned evenly, in their order; fewer than
+    `min_frames` are replaced by that many (or all there are) spread evenly in time.
     """
 
     fps: float | None = None

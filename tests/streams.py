@@ -32,7 +32,7 @@ STREAMS: dict[str, tuple[str, str, dict[str, str]]] = {
     "VP9": ("a.webm", "libvpx-vp9", {"g": "24", "deadline": "good", "cpu-used": "8", "auto-alt-ref": "1"}),
     "AV1": ("a.mkv", "libsvtav1", {"g": "24", "preset": "12", "svtav1-params": "film-grain=8"}),
     "MPEG-2": ("a.mkv", "mpeg2video", {"g": "24", "bf": "2", "sc_threshold": "1000000000"}),
-    "MPEG-4": ("a.mp4", "mpeg4", {"g": "24", "bf": "2", "sc_threshold": "1000000000"}),
+    "MPEG-4": ("a.mp4", "mpeg4", {"g": "24", "bf": "0", "sc_threshold": "1000000000"}),
     "MJPEG": ("a.mkv", "mjpeg", {}),
     "FFV1": ("a.mkv", "ffv1", {"g": "24"}),
 }

@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
-from media import full_decode
+from media import full_decode, make_clip
 from numpy.typing import NDArray
 from streams import COUNT, STREAMS, clip, samplings
 
 from vidcomp.stages import decode_routed
 from vidcomp.stages.decode import Decoder, Source
-from vidcomp.stages.decode_entry import coded_units, first_unit, sized_units
+from vidcomp.stages.decode_entry import coded_units, sized_units
 from vidcomp.stages.decode_feed import Feed
 from vidcomp.stages.decode_open import open_file
 from vidcomp.stages.decode_route import DISPOSABLE, OPEN, PLAIN, RESET, Packets, route
 from vidcomp.stages.decode_routed import RoutedPass
 from vidcomp.stages.decode_timeline import NO_TIME
 
-GROUPED = {name for name in STREAMS if name not in ("x264 open", "x264 open ts", "x264 refresh", "x264 one group")}
+UNGROUPED = ("x264 open", "x264 open ts", "x264 refresh", "x264 one group")
+GROUPED = {name for name in STREAMS if name not in UNGROUPED}
 
 
 @pytest.fixture(scope="module")
@@ -132,18 +134,79 @@ def test_packets_that_show_nothing_are_decoded_too() -> None:
 
 def test_units_are_found_in_both_formats() -> None:
     units = [b"\x06\x05\xff", b"\x65\x88\x84\x00\x10"]
-    coded = memoryview(b"".join(b"\0\0\0\1" + unit for unit in units))
-    sized = memoryview(b"".join(len(unit).to_bytes(4, "big") + unit for unit in units))
-    assert [coded[at] for at in coded_units(coded)][:2] == [sized[at] for at in sized_units(sized, 4)] == [6, 0x65]
-    for data, length in ((coded, 0), (sized, 4)):
-        at = first_unit(data, length, lambda first: first & 31 == 5)
-        assert at is not None
-        assert data[at : at + 2] == b"\x65\x88"
-        assert first_unit(data, length, lambda first: first == 1) is None
+    coded = b"".join(b"\0\0\1" + unit for unit in units)
+    sized = b"".join(len(unit).to_bytes(4, "big") + unit for unit in units)
+    assert [coded[begin:end] for begin, end in coded_units(coded)] == units
+    assert [sized[begin:end] for begin, end in sized_units(memoryview(sized), 4)] == units
 
 
 @pytest.mark.parametrize("cut", range(14))
-def test_a_packet_cut_anywhere_has_no_slice(cut: int) -> None:
-    data = memoryview((b"\xff" * 14)[:cut])
-    assert first_unit(data, 4, lambda first: True) in (None, 4)
-    assert first_unit(data, 0, lambda first: True) is None
+def test_a_packet_cut_anywhere_has_no_unit(cut: int) -> None:
+    assert list(coded_units((b"\xff" * 14)[:cut])) == []
+    assert len(list(sized_units(memoryview((b"\xff" * 14)[:cut]), 4))) == (cut > 5)
+
+
+# -- headers that change -----------------------------------------------------------------------------
+
+
+def spliced(tmp_path: Path, codec: str, name: str, first: dict[str, str], second: dict[str, str]) -> Path:
+    """Two encoders' packets in one stream: the second one's headers come with its first packet only."""
+    base = {"g": "999", "bf": "2", "sc_threshold": "0"}
+    parts = [
+        make_clip(tmp_path / f"{n}.ts", codec=codec, count=30, options={**base, **more}, seed=n)
+        for n, more in enumerate((first, second))
+    ]
+    path = tmp_path / name
+    with av.open(str(path), "w") as out, av.open(str(parts[0])) as a, av.open(str(parts[1])) as b:
+        stream = out.add_stream_from_template(a.streams.video[0])
+        for source, shift in ((a, 0), (b, 30 * 3600)):
+            for packet in (p for p in source.demux(video=0) if p.size):
+                packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, stream
+                out.mux(packet)
+    return path
+
+
+X265 = "log-level=none"
+CHANGES = {
+    "H.264 quantisers": ("libx264", {}, {"x264-params": "chroma-qp-offset=9"}),
+    "H.264 colours": ("libx264", {}, {"x264-params": "fullrange=on:colormatrix=bt709"}),
+    "HEVC quantisers": ("libx265", {"x265-params": X265}, {"x265-params": X265 + ":cbqpoffs=9:crqpoffs=9"}),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("name", ["a.ts", "a.mkv"])
+def test_headers_that_change_are_never_passed_over(tmp_path: Path, change: str, name: str) -> None:
+    path = spliced(tmp_path, CHANGES[change][0], name, CHANGES[change][1], CHANGES[change][2])
+    _, pictures = full_decode(path)
+    for processes in (1, 2):
+        with Decoder(processes=processes) as decoder:
+            source = decoder.open(path)
+            assert not source._steady
+            for wanted in ([1, 41], [27, 28, 29, 45], list(range(60))):
+                got = np.concatenate([batch.data.numpy() for batch in source.frames(np.array(wanted))])
+                assert np.array_equal(got, np.stack([list(pictures.values())[i] for i in wanted])), wanted
+                assert source.outcome.status == "ok"
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_headers_of_one_encoder_are_steady(decoder: Decoder, tmp_path: Path, kind: str) -> None:
+    assert decoder.open(clip(tmp_path, kind))._steady
+
+
+def test_pictures_without_tables_of_their_own_are_no_entries(decoder: Decoder, tmp_path: Path) -> None:
+    """Abbreviated JPEG: only the first picture brings its Huffman tables."""
+    whole = clip(tmp_path, "MJPEG")
+    path = tmp_path / "b.mkv"
+    with av.open(str(whole)) as source, av.open(str(path), "w") as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for n, packet in enumerate(p for p in source.demux(video=0) if p.size):
+            data = bytes(packet)
+            at = data.find(b"\xff\xc4")
+            size = 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+            cut = av.Packet(data if n == 0 else data[:at] + data[at + size :])
+            cut.pts, cut.dts, cut.time_base, cut.stream = packet.pts, packet.dts, packet.time_base, stream
+            cut.is_keyframe = True
+            out.mux(cut)
+    source = decoder.open(path)
+    assert np.flatnonzero(source._kinds == RESET).tolist() == [0]

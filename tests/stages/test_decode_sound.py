@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 from av.audio.resampler import AudioResampler
-from media import make_audio, make_clip, pictures
+from media import make_clip, pictures
 from numpy.typing import NDArray
 
 from vidcomp.stages.decode import DecodeError, Decoder
@@ -138,7 +138,7 @@ def test_an_offset_between_sound_and_video_is_kept(decoder: Decoder, tmp_path: P
     assert loud[-1] == pytest.approx(2.5, abs=0.06)
 
 
-@pytest.mark.parametrize(("rate", "layout"), [(8000, "mono"), (44100, "stereo"), (48000, "5.1")])
+@pytest.mark.parametrize(("rate", "layout"), [(8000, "mono"), (44100, "stereo"), (48000, "5.1"), (48000, "7.1")])
 def test_rates_and_channels_come_out_as_one(decoder: Decoder, tmp_path: Path, rate: int, layout: str) -> None:
     path = with_sound(tmp_path / "a.mkv", [(0.0, tone(2, rate))], rate=rate, layout=layout, seconds=2.0)
     (got,) = heard(decoder, path, [0.0, 2.0], rate=16000)
@@ -146,11 +146,10 @@ def test_rates_and_channels_come_out_as_one(decoder: Decoder, tmp_path: Path, ra
     assert np.argmax(spectrum) / 2.0 == pytest.approx(440, abs=1)
     assert np.abs(got).max() == pytest.approx(0.5, abs=0.05)
     with av.open(str(path)) as container:
-        resampler = AudioResampler("fltp", layout, 16000)
+        resampler = AudioResampler("flt", layout, 16000)
         frames = [made for frame in container.decode(audio=0) for made in resampler.resample(frame)]
-        wanted = np.concatenate([made.to_ndarray() for made in [*frames, *resampler.resample(None)]], axis=1).mean(
-            axis=0
-        )
+        packed = np.concatenate([made.to_ndarray()[0] for made in [*frames, *resampler.resample(None)]])
+    wanted = packed.reshape(-1, av.AudioLayout(layout).nb_channels).mean(axis=1)
     size = min(len(wanted), len(got))
     assert size > 31900
     assert np.abs(got[:size] - wanted[:size]).max() < 1e-6
@@ -177,7 +176,6 @@ def test_no_sound_is_told(decoder: Decoder, tmp_path: Path) -> None:
     with pytest.raises(DecodeError, match="no sound") as caught:
         list(source.audio(RATE, [0.0, 1.0]))
     assert caught.value.reason == "no_audio"
-    assert make_audio(tmp_path / "b.mp4").stat().st_size
 
 
 @pytest.mark.parametrize("borders_s", [[], [0.0], [1.0, 0.0], [0.0, 0.0]])
@@ -195,6 +193,10 @@ def test_damaged_sound_leaves_silence(decoder: Decoder, tmp_path: Path) -> None:
     for at, size in places[5:9]:
         data[at : at + size] = b"\xff" * size
     path.write_bytes(data)
-    (got,) = heard(decoder, path, [0.0, 4.0])
-    assert len(got) == 4 * RATE
-    assert np.isfinite(got).all()
+    source = decoder.open(path)
+    with pytest.raises(RuntimeError, match="read to its end"):
+        _ = source.sound_errors
+    (track,) = source.audio(RATE, [0.0, 4.0])
+    assert len(track.samples) == 4 * RATE
+    assert np.isfinite(track.samples.numpy()).all()
+    assert source.sound_errors >= 1
