@@ -83,7 +83,8 @@ def failures(row: Row) -> Iterator[str]:
     for reader in ("vidcomp", *PEERS, "ffmpeg"):
         why = row.get(reader, {}).get("failed", "")
         if why and not why.startswith("over "):
-            yield f"{reader}: {why}"
+            known = why if reader == "vidcomp" else "cannot be used" if why.startswith("cannot") else "cannot read it"
+            yield f"{reader} {known}"
 
 
 # -- showing -----------------------------------------------------------------------------------------------
@@ -194,7 +195,7 @@ def machine() -> str:
 def described(name: str) -> str:
     """A file in words."""
     clip = CLIPS[name]
-    return f"{clip.about}; {clip.size[0]} x {clip.size[1]}, 30 frames a second, {2 * clip.share:g} minutes."
+    return f"{clip.about}; {clip.size[0]} x {clip.size[1]}, 30 frames a second, {60 * 2 * clip.share:g} s."
 
 
 def cpu_model() -> str:
