@@ -123,7 +123,7 @@ class Process:
         """Of which video all that is said from here on is. A crash is not to be explained by an earlier one."""
         if "path" in request:
             self._opening = request["do"] == "open"
-            if self._opening or request["path"] != self._video:
+            if self._video and (self._opening or request["path"] != self._video):
                 self._tell()
             self._video = request["path"]
 

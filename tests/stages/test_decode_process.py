@@ -18,6 +18,8 @@ from media import B_FRAMES, make_clip
 
 from vidcomp.stages import decode_talk
 from vidcomp.stages.decode import DecodeError, Decoder, Source
+from vidcomp.stages.decode_process import Process
+from vidcomp.stages.wire import Patience
 
 HANGS = "import ctypes; ctypes.PyDLL(None).sleep(600)"  # in C, holding the GIL
 CRASHES = "import os; os.kill(os.getpid(), 11)"
@@ -163,6 +165,15 @@ def test_a_crash_is_told_in_one_line(clip: Path, script: str, says: str) -> None
             decoder.open(clip)
         assert caught.value.reason == "crashed"
         assert "\n" not in str(caught.value)
+
+
+def test_a_child_that_died_before_it_was_asked_tells_why(tmp_path: Path) -> None:
+    process = Process(child(RAISES))
+    process._popen.wait()
+    request = {"do": "open", "path": str(tmp_path)}
+    with pytest.raises(DecodeError, match="exit 1: RuntimeError: out of luck"), process.exchange():
+        process.ask(Patience(5), request)
+    process.close()
 
 
 def test_a_child_that_cannot_start(clip: Path) -> None:
