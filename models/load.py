@@ -37,7 +37,7 @@ def check_device(device: str) -> None:
     import torch
 
     try:
-        torch.zeros(1, device=device).item()
+        torch.zeros(1, device=device).cpu()  # `meta` is a device that gives nothing back
     except (AssertionError, RuntimeError, NotImplementedError) as error:
         why = " ".join(str(error).split())[:200]
         raise ValueError(f"device {device!r} cannot be used ({why}): take cpu, or another one") from None

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..models.base import VideoModel
-from ..models.load import build_model
+from ..models.load import build_model, check_device
 from ..stages.methods import Method, assemble
 from ..stages.standins import STAND_INS
 from .config import Recipe
@@ -43,9 +43,9 @@ def device(asked: str) -> str:
     if asked == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.zeros(1, device=asked).cpu()  # `meta` is a device that gives nothing back
-    except (RuntimeError, AssertionError, NotImplementedError) as e:
-        raise ConfigError(f"device {asked!r} cannot be used: {str(e).splitlines()[0]}") from None
+        check_device(asked)
+    except ValueError as e:
+        raise ConfigError(str(e)) from None
     return asked
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from ..stages.decode_limits import MAX_DURATION_S, MAX_FRAMES, MAX_MEMORY_BYTES
 from ..stages.safefile import canonical, digest_of
 from ..stages.schema import SCHEMA
 
@@ -121,9 +122,9 @@ class DecodeBlock(Strict):
     threads: int = Field(default=0, ge=0)
     processes: int = Field(default=1, ge=1, le=64)
     max_pixels: int | None = Field(default=None, ge=1)
-    max_frames: int = Field(default=10_000_000, ge=1)
-    max_duration_s: float = Field(default=7 * 86400.0, gt=0)
-    max_memory_bytes: int = Field(default=8 << 30, ge=1 << 28)
+    max_frames: int = Field(default=MAX_FRAMES, ge=1)
+    max_duration_s: float = Field(default=MAX_DURATION_S, gt=0)
+    max_memory_bytes: int = Field(default=MAX_MEMORY_BYTES, ge=1 << 28)
 
     @field_validator("backend")
     @classmethod
