@@ -6,10 +6,8 @@ A family's file is a module of this folder with `FAMILY = "<its own file's name>
     load(checkpoint, *, dtype=None) -> VideoModel          weights are not read before `setup`
     preprocess(frames, settings) -> dict of tensors         what the vision tower takes, without weights
 
-and, where a language model reads its tokens,
-
-    load_llm(checkpoint, *, dtype=None, device="cpu")       the real transformers model
-    prepare(model, tokenizer, record, question, **rules)    kwargs for `model.generate(**inputs)`
+and, where a language model reads its tokens, `READER`, a `reader.Reader`: how a video stands in the prompt and how its
+rows are handed over (`consume.prepare` and `load.load_llm` do the rest).
 
 A built-in family has no checkpoint and no LLM: `load()` is all it needs.
 """
@@ -17,7 +15,7 @@ A built-in family has no checkpoint and no LLM: `load()` is all it needs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Literal, Protocol
 
 from torch import Tensor
 
@@ -33,7 +31,7 @@ class VideoModel(Protocol):
 
     @property
     def provides(self) -> frozenset[str]:
-        """What `encode` adds to the tokens: any of `attention`, `frame_vectors`."""
+        """What `encode` can add to the tokens when asked (`wants`): any of `attention`, `frame_vectors`."""
 
     @property
     def temporal_patch(self) -> int:
@@ -52,8 +50,26 @@ class VideoModel(Protocol):
     def preprocess(self, frames: Tensor, size: tuple[int, int] | None = None) -> Mapping[str, Tensor]:
         """uint8 (T,H,W,3) -> what the vision tower takes, named as the real processor names it."""
 
-    def encode(self, frames: Tensor, pts_s: Tensor, size: tuple[int, int] | None = None) -> TokenGrid:
-        """uint8 (T,H,W,3), float64 (T,) -> tokens; `size` None: resolved from these frames alone."""
+    @property
+    def skips(self) -> Literal["exact", "filled"] | None:
+        """What `keep` does. `exact`: only kept tokens pass through the tower, and see each other alone. `filled`: the
+        tower needs its whole grid; holes are filled with the last kept frame's patches, and time is not saved
+        everywhere. None: `keep` is refused."""
+
+    def encode(
+        self,
+        frames: Tensor,
+        pts_s: Tensor,
+        size: tuple[int, int] | None = None,
+        *,
+        wants: frozenset[str] = frozenset(),
+        keep: Tensor | None = None,
+    ) -> TokenGrid:
+        """uint8 (T,H,W,3), float64 (T,) -> tokens; `size` None: resolved from these frames alone.
+
+        `wants`: of `provides`, what to add. `keep` bool (T,H,W) of the token grid, where `skips` allows: the other
+        tokens are not computed, come out as zeros, and are False in the grid's `valid`.
+        """
 
     def setup(self, device: str) -> None:
         """Load weights onto `device`; called once, on the worker that encodes."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
 
+from . import consume
 from .base import VideoModel
-from .checkpoint import dtype_name, refuse_options, resolve
+from .checkpoint import Checkpoint, dtype_name, refuse_options, resolve
+from .consume import Videos
 from .families import BUILT_IN, UnknownModelError, family_module
 from .quiet import quiet
-from .types import KeptVideo
+from .reader import Reader
 
 
 def load_model(
@@ -69,27 +71,51 @@ def load_llm(
         raise UnknownModelError(
             f"{model_id} has no language model; give the checkpoint that the record was encoded with"
         )
+    checkpoint = resolve(model_id, revision)
+    reader = reader_of(checkpoint.family)
+    return llm(reader, checkpoint, dtype, device), tokenizer_of(checkpoint)
+
+
+def llm(reader: Reader, checkpoint: Checkpoint, dtype: object, device: str) -> Any:
+    """The real class in eval mode, from safetensors only, with sdpa attention."""
+    import torch
+
+    with quiet():
+        model = reader.llm_class().from_pretrained(
+            checkpoint.folder,
+            dtype=getattr(torch, dtype_name(dtype or checkpoint.dtype)),
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            local_files_only=True,
+        )
+    return model.to(device).eval()
+
+
+def tokenizer_of(checkpoint: Checkpoint) -> Any:
+    """The checkpoint's own tokenizer, with its chat template."""
     from transformers import AutoTokenizer
 
-    checkpoint = resolve(model_id, revision)
-    module = _reader(checkpoint.family)
     with quiet():
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=False)
-    name = None if dtype is None else dtype_name(dtype)
-    return module.load_llm(checkpoint, dtype=name, device=device), tokenizer
+        return AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=False)
 
 
-def prepare(model: Any, tokenizer: Any, record: KeptVideo, question: str, **rules: Any) -> dict[str, Any]:
-    """kwargs for `model.generate(**inputs)`, by the family of `model`; `rules`: see `prepare` in its file."""
-    if isinstance(record, str | PathLike):
-        raise TypeError(f"prepare takes a record, got the path {str(record)!r}: load it first, vidcomp.load(path)")
+def prepare(
+    model: Any, tokenizer: Any, record: Videos | Sequence[Videos], question: str | Sequence[str], **rules: Any
+) -> dict[str, Any]:
+    """kwargs for `model.generate(**inputs)`, by the family of `model`: one prompt, or a batch (see `consume.prepare`).
+
+    `rules`: `position_rule`, one of the family's `READER.rules`.
+    """
+    for held in (record, *record) if isinstance(record, list | tuple) else (record,):
+        if isinstance(held, str | PathLike):
+            raise TypeError(f"prepare takes a record, got the path {str(held)!r}: load it first, vidcomp.load(path)")
     family = getattr(getattr(model, "config", None), "model_type", None)
-    inputs: dict[str, Any] = _reader(str(family)).prepare(model, tokenizer, record, question, **rules)
-    return inputs
+    return consume.prepare(reader_of(str(family)), model, tokenizer, record, question, **rules)
 
 
-def _reader(family: str) -> Any:
-    module = family_module(family)
-    if not hasattr(module, "prepare"):
+def reader_of(family: str) -> Reader:
+    """How the family's language model reads kept tokens."""
+    reader: Reader | None = getattr(family_module(family), "READER", None)
+    if reader is None:
         raise UnknownModelError(f"family {family!r} has no language model that reads its tokens")
-    return module
+    return reader

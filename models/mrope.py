@@ -8,7 +8,7 @@ Two rules say where the text after the video goes on, start being the block's fi
 
 They agree on clips whose time index stays under max(rows, columns). The names are versions: their meaning is fixed.
 
-Legend: K kept tokens, N = before + K + after ids.
+Legend: K kept tokens, T steps of the grid.
 """
 
 from __future__ import annotations
@@ -36,12 +36,10 @@ def span(grid: tuple[int, int, int], times: Tensor, rule: str) -> int:
     return max(rows, columns) if rule == "hw" else max(int(times[-1]) + 1, rows, columns)
 
 
-def positions(before: int, after: int, places: Tensor, grid: tuple[int, int, int], times: Tensor, rule: str) -> Tensor:
-    """int64 (3, N): `before` text ids, K tokens at `places` int (K,3) t,y,x of `grid`, `after` text ids.
+def block(places: Tensor, grid: tuple[int, int, int], times: Tensor, rule: str) -> tuple[Tensor, int]:
+    """int64 (3, K): tokens at `places` int (K,3) t,y,x of `grid`, from the block's start; and the block's `span`.
 
     `times` int64 (T,) is `time_index` of the whole grid.
     """
     t, y, x = places.long().unbind(1)
-    block = torch.stack([times[t], y, x]) + before
-    resume = before + span(grid, times, rule)
-    return torch.cat([torch.arange(before).expand(3, -1), block, (resume + torch.arange(after)).expand(3, -1)], dim=1)
+    return torch.stack([times[t], y, x]), span(grid, times, rule)

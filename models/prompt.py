@@ -1,38 +1,43 @@
-"""The text around one video, as token ids: what comes before its placeholders and what comes after."""
+"""The text around the videos of a prompt, as token ids."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor, tensor
+import torch
+from torch import Tensor
 
 
-def around_video(tokenizer: Any, question: str, *, video: int, start: int, end: int) -> tuple[Tensor, Tensor]:
-    """int64 (B,), int64 (A,): the ids before and after the one placeholder `video` of a user's turn.
+def around(tokenizer: Any, question: str, mark: Sequence[int], videos: int) -> list[Tensor]:
+    """`videos` + 1 runs of ids int64 (M,): what stands before, between and after the videos of a user's turn.
 
-    With the tokenizer's chat template: one message of a video and the question, generation prompt added. A
-    tokenizer without one gets the plain form `<start><video><end>question`. Raises `ValueError` unless
-    exactly one placeholder comes out (a template that knows no video, a question that spells the placeholder,
-    another model's tokenizer).
+    With the tokenizer's chat template: one message of that many videos and the question, generation prompt added. A
+    tokenizer without one gets the plain form, the marks and then the question. `mark`: the ids that stand for one video.
+    Raises `ValueError` unless just `videos` marks come out (a template that knows no video, a question that spells the
+    mark, another model's tokenizer).
     """
-    ids = _templated(tokenizer, question) if tokenizer.chat_template else _plain(tokenizer, question, video, start, end)
-    if (found := ids.count(video)) != 1:
+    ids = _templated(tokenizer, question, videos) if tokenizer.chat_template else None
+    if ids is None:
+        ids = [*list(mark) * videos, *_ids(tokenizer, question)]
+    starts = [i for i in range(len(ids)) if ids[i : i + len(mark)] == list(mark)]
+    if len(starts) != videos:
         raise ValueError(
-            f"the prompt holds {found} video placeholders (id {video}), expected 1: the tokenizer is another "
-            "model's, its chat template knows no video, or the question spells the placeholder"
+            f"the prompt holds {len(starts)} video placeholders (ids {list(mark)}), expected {videos}: the tokenizer is "
+            "another model's, its chat template knows no video, or the question spells the placeholder"
         )
-    at = ids.index(video)
-    return tensor(ids[:at]).long(), tensor(ids[at + 1 :]).long()
+    cuts = [0, *(cut for start in starts for cut in (start, start + len(mark))), len(ids)]
+    return [torch.tensor(ids[a:b], dtype=torch.int64) for a, b in zip(cuts[::2], cuts[1::2], strict=True)]
 
 
-def _templated(tokenizer: Any, question: str) -> list[int]:
-    turn = {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": question}]}
-    text = tokenizer.apply_chat_template([turn], tokenize=False, add_generation_prompt=True)
-    return _ids(tokenizer, text)
+def text_ids(tokenizer: Any, text: str) -> Tensor:
+    """int64 (M,): the ids of a text, with nothing added around it."""
+    return torch.tensor(_ids(tokenizer, text), dtype=torch.int64)
 
 
-def _plain(tokenizer: Any, question: str, video: int, start: int, end: int) -> list[int]:
-    return [start, video, end, *_ids(tokenizer, question)]
+def _templated(tokenizer: Any, question: str, videos: int) -> list[int]:
+    turn = {"role": "user", "content": [*[{"type": "video"}] * videos, {"type": "text", "text": question}]}
+    return _ids(tokenizer, tokenizer.apply_chat_template([turn], tokenize=False, add_generation_prompt=True))
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:

@@ -9,6 +9,7 @@ channels, K kept tokens, N ids of the prompt.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -17,11 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import mrope, prompt, qwen_patches, tower
+from . import mrope, qwen_patches, tower
 from .checkpoint import Checkpoint, dtype_name
+from .consume import check
 from .jsonfile import CheckpointError
-from .quiet import quiet
 from .qwen_patches import preprocess as preprocess  # what `vidcomp.preprocess(family=...)` calls
+from .reader import Reader, Span, rows_of
 from .resize import resize_uint8
 from .types import KeptVideo, TokenGrid, law
 
@@ -122,60 +124,36 @@ def load_tower(checkpoint: Checkpoint, dtype: str) -> Any:
     return tower.load(qwen.Qwen2_5_VisionTransformerPretrainedModel, config, checkpoint, TOWER_PREFIXES, dtype)
 
 
-def load_llm(checkpoint: Checkpoint, *, dtype: str | None = None, device: str = "cpu") -> Any:
-    """The real `Qwen2_5_VLForConditionalGeneration` in eval mode, from safetensors only."""
-    with quiet():
-        model = import_module("transformers").Qwen2_5_VLForConditionalGeneration.from_pretrained(
-            checkpoint.folder,
-            dtype=getattr(torch, dtype_name(dtype or checkpoint.dtype)),
-            attn_implementation="sdpa",
-            use_safetensors=True,
-            local_files_only=True,
-        )
-    return model.to(device).eval()
+def mark(config: Any, tokenizer: Any) -> tuple[int, int, int]:
+    """`<|vision_start|><|video_pad|><|vision_end|>`, as its chat template writes a video."""
+    return config.vision_start_token_id, config.video_token_id, config.vision_end_token_id
 
 
-def prepare(
-    model: Any, tokenizer: Any, record: KeptVideo, question: str, *, position_rule: str = "max+1"
-) -> dict[str, Any]:
-    """kwargs for `model.generate(**inputs)` or `model(**inputs)`: one video and one question, batch 1.
-
-    `input_ids`, `attention_mask` int64 (1,N), one placeholder per kept token; `position_ids` int64 (3,1,N) by
-    `mrope` (`position_rule` there); `mm_encoder_outputs` {"video": rows}. Build it anew for every call: beam
-    search changes `mm_encoder_outputs` in place. Raises `ValueError` on a record that this model cannot read.
-    """
-    config = model.config
-    check(record, config.get_text_config().hidden_size)
-    ids = {name: getattr(config, f"{name}_token_id") for name in ("video", "vision_start", "vision_end")}
-    before, after = prompt.around_video(
-        tokenizer, question, video=ids["video"], start=ids["vision_start"], end=ids["vision_end"]
-    )
-    input_ids = torch.cat([before, torch.full((len(record.tokens),), ids["video"]), after])[None]
+def span(config: Any, tokenizer: Any, record: KeptVideo, rule: str) -> Span:
+    """One block of M-RoPE between its start and end marks (`mrope`); M-RoPE time is step x seconds_per_step."""
+    check(record, FAMILY, config.get_text_config().hidden_size, ("seconds_per_step",))
+    start, video, end = mark(config, tokenizer)
     pace = config.vision_config.tokens_per_second, float(record.meta["seconds_per_step"])
     times = mrope.time_index(record.grid[0], *pace)
-    places = mrope.positions(len(before), len(after), record.positions, record.grid, times, position_rule)
-    return {
-        "input_ids": input_ids.to(model.device),
-        "attention_mask": torch.ones_like(input_ids).to(model.device),
-        "position_ids": places[:, None].to(model.device),
-        "mm_encoder_outputs": {"video": encoder_output(record.tokens.to(model.device))},
-    }
+    block, length = mrope.block(record.positions, record.grid, times, rule)
+    ids = torch.tensor([start, *[video] * block.shape[1], end])
+    places = torch.cat([block.new_zeros(3, 1), block + 1, block.new_full((3, 1), 1 + length)], dim=1)
+    return Span(ids, places, length + 2)
 
 
-def check(record: KeptVideo, hidden: int) -> None:
-    """Raise `ValueError` unless its rows are this family's and as wide as the model's hidden states."""
-    family = record.meta.get("model", {}).get("family")
-    if family != FAMILY:
-        raise ValueError(f"the record's tokens are of {family!r}, the model reads {FAMILY!r}: encode the video with it")
-    if record.tokens.shape[1] != hidden:
-        raise ValueError(
-            f"the record's tokens have {record.tokens.shape[1]} channels, the model's hidden states "
-            f"{hidden}: encode the video with this very checkpoint"
-        )
-    if not float(record.meta.get("seconds_per_step") or 0) > 0:
-        raise ValueError("the record does not say seconds_per_step, which its positions need: encode the video again")
+def hand_over(model: Any, input_ids: Tensor, records: Sequence[KeptVideo]) -> dict[str, Any]:
+    """What `get_video_features` would have returned for videos of these rows."""
+    output = import_module("transformers.modeling_outputs").BaseModelOutputWithPooling
+    rows = tuple(rows_of(records, model.device))
+    return {"mm_encoder_outputs": {"video": output(pooler_output=rows)}}
 
 
-def encoder_output(rows: Tensor) -> Any:
-    """What `get_video_features` would have returned for one video of these rows (K,D)."""
-    return import_module("transformers.modeling_outputs").BaseModelOutputWithPooling(pooler_output=(rows,))
+READER = Reader(
+    llm="models.qwen2_5_vl:Qwen2_5_VLForConditionalGeneration",
+    mark=mark,
+    placeholder=lambda config: int(config.video_token_id),
+    span=span,
+    hand_over=hand_over,
+    axes=3,
+    rules=mrope.RULES,
+)

@@ -21,15 +21,19 @@ LEGACY = {
     "min_pixels": "shortest_edge",
     "max_pixels": "longest_edge",
 }  # older names of `size`'s two bounds, in pixels
+SIDES = [["height", "width"], ["shortest_edge"], ["longest_edge"]]  # how other processors name a size
 SOURCES = ("processor_config.json", "video_preprocessor_config.json", "preprocessor_config.json")
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The class that a family's processor is (by name) and that class's defaults."""
+    """The class that a family's processor is (by name), other classes with the same rules whose settings it takes, and
+    the class's defaults. `bounds`: `size` is two bounds of a picture's area, each of which a layer may set alone."""
 
     processor: str
     defaults: Mapping[str, Any]
+    also: tuple[str, ...] = ()
+    bounds: bool = False
 
 
 # transformers/models/qwen2_vl/video_processing_qwen2_vl.py, and VideoProcessorMixin for the rescale factor.
@@ -52,6 +56,7 @@ QWEN2_VL = Table(
         "cap_pixels_per_frame": False,
         "max_video_tokens": 128000,
     },
+    bounds=True,
 )
 TABLES = {"qwen2_5_vl": QWEN2_VL}
 
@@ -67,7 +72,7 @@ def resolve(family: str, *layers: Mapping[str, Any] | None) -> dict[str, Any]:
         raise ValueError(f"family {family!r} has no video processor settings; there are: {', '.join(TABLES)}")
     settings: dict[str, Any] = deepcopy(dict(TABLES[family].defaults))
     for layer in layers:
-        _apply(settings, layer or {}, TABLES[family].processor)
+        _apply(settings, layer or {}, TABLES[family])
     return settings
 
 
@@ -90,18 +95,32 @@ def refuse_unknown(family: str, given: Mapping[str, Any]) -> None:
             raise CheckpointError(f"model.settings.{key}: no such setting; there are: {', '.join(sorted(known))}")
 
 
-def _apply(settings: dict[str, Any], layer: Mapping[str, Any], processor: str) -> None:
-    named = layer.get("video_processor_type") or processor
-    if named != processor:
-        raise ValueError(f"settings of {named}, expected {processor}")
+def _apply(settings: dict[str, Any], layer: Mapping[str, Any], table: Table) -> None:
+    named = layer.get("video_processor_type") or table.processor
+    if named not in (table.processor, *table.also):
+        raise ValueError(f"settings of {named}, expected {table.processor}")
     settings.update({k: deepcopy(v) for k, v in layer.items() if k in settings and k != "size" and v is not None})
-    size = {**(layer.get("size") or {}), **{old: layer[old] for old in LEGACY if layer.get(old) is not None}}
-    settings["size"] = settings["size"] | {LEGACY.get(k, k): _pixels(LEGACY.get(k, k), v) for k, v in size.items()}
+    if table.bounds:
+        size = {**(layer.get("size") or {}), **{old: layer[old] for old in LEGACY if layer.get(old) is not None}}
+        settings["size"] = settings["size"] | {LEGACY.get(k, k): _pixels(LEGACY.get(k, k), v) for k, v in size.items()}
+    elif layer.get("size") is not None:
+        settings["size"] = _sides(layer["size"])
 
 
 def _pixels(bound: str, value: Any) -> int:
     if bound not in LEGACY.values():
         raise ValueError(f"size is {' and '.join(LEGACY.values())} in pixels, got {bound!r}")
+    return _count(f"size.{bound}", value)
+
+
+def _sides(size: Any) -> dict[str, int]:
+    """`{"height", "width"}`, `{"shortest_edge"}` or `{"longest_edge"}` in pixels."""
+    if not isinstance(size, Mapping) or sorted(size) not in SIDES:
+        raise ValueError(f"size must be one of {' or '.join(map(' and '.join, SIDES))}, got {size!r}")
+    return {side: _count(f"size.{side}", value) for side, value in size.items()}
+
+
+def _count(name: str, value: Any) -> int:
     if not isinstance(value, int) or value < 1:
-        raise ValueError(f"size.{bound} must be a positive number of pixels, got {value!r}")
+        raise ValueError(f"{name} must be a positive number of pixels, got {value!r}")
     return value

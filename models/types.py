@@ -242,13 +242,51 @@ class CompressedTokens(Shaped):
         return self.tokens.shape[0]
 
 
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class AudioTokens(Shaped):
+    """A video's kept sound, rows in order of time.
+
+    `tokens` (K,D); `positions` int32 (K,) each row's place among the clip's `count` audio tokens; `sizes` int32 (K,) how
+    many of them it stands for; `pts_s` float64 (K,) when it starts.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    sizes: Tensor
+    pts_s: Tensor
+    count: int
+
+    def __post_init__(self) -> None:
+        k, at = len(self.tokens), self.positions
+        law(self.tokens.ndim == 2, f"tokens must be (K,D), got {tuple(self.tokens.shape)}")
+        for name in ("positions", "sizes", "pts_s"):
+            got = tuple(getattr(self, name).shape)
+            law(got == (k,), f"{name} must be {(k,)}, got {got}")
+        inside = not k or (int(at[0]) >= 0 and bool((at.diff() > 0).all()) and int(at[-1]) < self.count)
+        law(inside, f"positions must ascend in [0, {self.count})")
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
 class KeptVideo(Protocol):
-    """What a model needs of a record to build its inputs (`specs` of each family): rows, places, facts."""
+    """What a model needs of a record to build its inputs: rows, places, times, facts. Shapes as in `CompressedTokens`,
+    over the whole video; `grid_pts_s` float64 (T,) of each grid step, `frame_pts_s` float64 (F,) of each sampled frame."""
 
     @property
     def tokens(self) -> Tensor: ...
     @property
     def positions(self) -> Tensor: ...
+    @property
+    def sizes(self) -> Tensor: ...
+    @property
+    def extra(self) -> Mapping[str, Tensor]: ...
+    @property
+    def audio(self) -> AudioTokens | None: ...
+    @property
+    def grid_pts_s(self) -> Tensor: ...
+    @property
+    def frame_pts_s(self) -> Tensor: ...
     @property
     def grid(self) -> tuple[int, int, int]: ...
     @property

@@ -17,7 +17,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from ..models.types import Shaped, brief, law
+from ..models.types import AudioTokens, Shaped, brief, law
 from .record_check import check_record
 from .safefile import DamagedFileError, Source, check_tensors, read_header, write, write_atomically
 
@@ -86,7 +86,7 @@ class VideoRecord(Shaped):
         return t, h, w
 
     @property
-    def audio(self) -> None:
+    def audio(self) -> AudioTokens | None:
         """Kept audio tokens; None: no model of this version encodes audio."""
         return None
 

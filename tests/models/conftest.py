@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from vidcomp.models import load as models
+from vidcomp.models.types import AudioTokens, TokenGrid
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "make_tiny_checkpoint"
 
@@ -27,15 +28,35 @@ class FakeRecord:
     positions: Tensor
     grid: tuple[int, int, int]
     meta: Mapping[str, Any]
+    sizes: Tensor
+    grid_pts_s: Tensor
+    frame_pts_s: Tensor
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+    audio: AudioTokens | None = None
 
 
-def make_record(grid_tokens: Tensor, keep: Tensor | None = None, *, fps: float = 1.0) -> FakeRecord:
-    """A record of tokens (T,H,W,D): all of them, or the flat ids `keep`."""
-    t, h, w, d = grid_tokens.shape
+def make_record(
+    grid: TokenGrid | Tensor,
+    keep: Tensor | None = None,
+    *,
+    fps: float = 1.0,
+    family: str = "qwen2_5_vl",
+    frames: int | None = None,
+    audio: AudioTokens | None = None,
+) -> FakeRecord:
+    """A record of a grid, or of tokens (T,H,W,D) alone: all of them, or the flat ids `keep`. `frames` sampled at `fps`;
+    None: two a step."""
+    if isinstance(grid, Tensor):
+        grid = TokenGrid(grid, torch.arange(len(grid)).double() * 2 / fps)
+    t, h, w = grid.shape
     places = torch.cartesian_prod(torch.arange(t), torch.arange(h), torch.arange(w)).reshape(-1, 3).int()
     keep = torch.arange(t * h * w) if keep is None else keep
-    meta = {"model": {"family": "qwen2_5_vl"}, "seconds_per_step": 2 / fps}
-    return FakeRecord(grid_tokens.reshape(-1, d)[keep], places[keep], (t, h, w), meta)
+    frames = 2 * t if frames is None else frames
+    extra = {name: value.reshape(t * h * w, *value.shape[3:])[keep] for name, value in grid.extra.items()}
+    meta = {"model": {"family": family}, "seconds_per_step": -(-frames // t) / fps, "fps": fps, "frames": frames}
+    times = torch.arange(frames).double() / fps
+    sizes = torch.ones(len(keep), dtype=torch.int32)
+    return FakeRecord(grid.feat_ND[keep], places[keep], (t, h, w), meta, sizes, grid.pts_s, times, extra, audio)
 
 
 @pytest.fixture(scope="session")

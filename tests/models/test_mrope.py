@@ -32,7 +32,14 @@ def theirs(grid: tuple[int, int, int], before: int, after: int, tps: int, second
 
 
 def ours(grid: tuple[int, int, int], before: int, after: int, tps: int, seconds: float, rule: str) -> Tensor:
-    return mrope.positions(before, after, raster(grid), grid, mrope.time_index(grid[0], tps, seconds), rule)
+    return positions(before, after, raster(grid), grid, mrope.time_index(grid[0], tps, seconds), rule)
+
+
+def positions(before: int, after: int, places: Tensor, grid: tuple[int, int, int], times: Tensor, rule: str) -> Tensor:
+    """(3, before + K + after): a block between two runs of text."""
+    block, length = mrope.block(places, grid, times, rule)
+    text = torch.arange(before), before + length + torch.arange(after)
+    return torch.cat([text[0].expand(3, -1), before + block, text[1].expand(3, -1)], dim=1)
 
 
 def raster(grid: tuple[int, int, int]) -> Tensor:
@@ -73,9 +80,9 @@ def test_the_documented_long_clip() -> None:
 def test_dropping_tokens_moves_nothing(rule: str) -> None:
     grid = (9, 3, 5)
     times = mrope.time_index(9, 2, 1.0)
-    whole = mrope.positions(4, 3, raster(grid), grid, times, rule)
+    whole = positions(4, 3, raster(grid), grid, times, rule)
     keep = torch.tensor([0, 7, 60, 61])  # nothing of the last steps stays
-    part = mrope.positions(4, 3, raster(grid)[keep], grid, times, rule)
+    part = positions(4, 3, raster(grid)[keep], grid, times, rule)
     stays = torch.cat([torch.arange(4), 4 + keep, torch.arange(4 + 135, 4 + 135 + 3)])
     assert torch.equal(part, whole[:, stays])
 

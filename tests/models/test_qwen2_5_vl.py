@@ -315,7 +315,7 @@ def test_other_records_are_refused(llm: tuple[Any, Any], record_of: Any, change:
 
 def test_other_questions_rules_and_models_are_refused(llm: tuple[Any, Any], record_of: Any) -> None:
     record = record_of(torch.zeros(1, 1, 2, 48))
-    with pytest.raises(ValueError, match="2 video placeholders"):
+    with pytest.raises(ValueError, match="3 video placeholders for 2 rows"):
         models.prepare(*llm, record, "What is <|video_pad|>?")
     with pytest.raises(ValueError, match="position_rule must be one of"):
         models.prepare(*llm, record, QUESTION, position_rule="latest")
