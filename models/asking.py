@@ -1,4 +1,4 @@
-"""Ask many: what the questions about some videos have in common is prefilled once, and each question goes on from there.
+"""Ask many: what the questions about some videos have in common is prefilled once; each question goes on from there.
 
 The prefix is everything up to the end of the last video. Its KV cache is one object, cut back to the prefix before each
 question, so that asking costs no copy of it.

@@ -1,7 +1,8 @@
 """What every model family answers to. Protocols: a family's file needs to import nothing but the core types.
 
 A family's file is a module of this folder with `FAMILY = "<its own file's name>"` at the top level: the
-`model_type` of the checkpoints' config.json (`families.py` finds it without importing it). It defines
+`model_type` of the checkpoints' config.json (`families.py` finds it without importing it), and, where they have others
+too, `TYPES = ("...", )`. It defines
 
     load(checkpoint, *, dtype=None) -> VideoModel          weights are not read before `setup`
     preprocess(frames, settings) -> dict of tensors         what the vision tower takes, without weights
@@ -14,8 +15,8 @@ A built-in family has no checkpoint and no LLM: `load()` is all it needs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal, Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -31,7 +32,8 @@ class VideoModel(Protocol):
 
     @property
     def provides(self) -> frozenset[str]:
-        """What `encode` can add to the tokens when asked (`wants`): any of `attention`, `frame_vectors`."""
+        """What can be added to the tokens when asked (`wants`): any of `attention`, `frame_vectors` (by `encode`),
+        `audio_attention` (by `AudioModel.encode_audio`)."""
 
     @property
     def temporal_patch(self) -> int:
@@ -73,3 +75,40 @@ class VideoModel(Protocol):
 
     def setup(self, device: str) -> None:
         """Load weights onto `device`; called once, on the worker that encodes."""
+
+
+class Heard(NamedTuple):
+    """Part of a clip's sound: `tokens` (n,D), in order of time; `attention` float32 (n,), how much each is attended to
+    in the audio tower's last layer, comparable all over the clip, where it was wanted."""
+
+    tokens: Tensor
+    attention: Tensor | None
+
+
+class AudioModel(VideoModel, Protocol):
+    """A model that also listens. A clip's sound is read twice, in pieces cut anywhere, so that none of it is kept:
+
+        peak = model.audio_peak(pieces())
+        for tokens, attention in model.encode_audio(pieces(), peak): ...
+
+    Sound is float32 (S,), mono, at `audio_rate`, its first sample at the time of the video's first frame. What the two
+    methods give depends on the samples alone, never on where the pieces end.
+    """
+
+    @property
+    def audio_rate(self) -> int:
+        """Samples per second."""
+
+    def audio_count(self, samples: int) -> int:
+        """How many audio tokens a clip of so many samples has; the model may leave out a long clip's end."""
+
+    def audio_pts_s(self, count: int) -> Tensor:
+        """float64 (count,): when the clip's first `count` tokens start, in seconds from its first sample."""
+
+    def audio_peak(self, pieces: Iterable[Tensor]) -> float:
+        """What `encode_audio` must know of the whole clip before its first token."""
+
+    def encode_audio(
+        self, pieces: Iterable[Tensor], peak: float, *, wants: frozenset[str] = frozenset()
+    ) -> Iterator[Heard]:
+        """The clip's audio tokens, part by part. `wants`: `audio_attention`, where it is among `provides`."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from . import settings as processor_settings
 from . import weights
-from .families import BUILT_IN, UnknownModelError, families
+from .families import BUILT_IN, UnknownModelError, families, family_of
 from .hub import snapshot
 from .jsonfile import CheckpointError, read_json
 
@@ -35,8 +35,8 @@ class Checkpoint:
 
     @property
     def family(self) -> str:
-        """config.json's `model_type`: the name of a file of this folder."""
-        return str(self.config["model_type"])
+        """The name of a file of this folder, by config.json's `model_type`."""
+        return str(family_of(self.config["model_type"]))
 
     @property
     def dtype(self) -> str:
@@ -76,11 +76,12 @@ def resolve(model_id: str, revision: str | None = None, *, settings: Mapping[str
     elif revision is not None:
         raise CheckpointError(f"{model_id} is a folder: it has no revision {revision!r}; leave the revision out")
     config = _config(folder)
-    processor_settings.refuse_unknown(config["model_type"], settings or {})
-    own = processor_settings.from_folder(folder)
+    family = str(family_of(config["model_type"]))
+    processor_settings.refuse_unknown(family, settings or {})
+    own = processor_settings.from_folder(folder, family)
     weights.weight_files(folder)
     name = folder.resolve().name if local else model_id
-    resolved = processor_settings.resolve(config["model_type"], own, settings)
+    resolved = processor_settings.resolve(family, own, settings)
     return Checkpoint(folder, name, config, resolved, None if local else folder.name)
 
 
@@ -129,8 +130,8 @@ def _config(folder: Path) -> dict[str, Any]:
     if (folder / "adapter_config.json").is_file():
         raise CheckpointError(f"{folder}: an adapter beside the weights; merge it first (peft: merge_and_unload)")
     config = read_json(folder / "config.json")
-    known = [name for name in families() if name not in BUILT_IN]
-    if config.get("model_type") not in known:
-        kind = config.get("model_type")
+    kind = config.get("model_type")
+    if family_of(kind) in (None, *BUILT_IN):
+        known = [name for name in families() if name not in BUILT_IN]
         raise UnknownModelError(f"{folder.name}: no model family {kind!r} here; there are: {', '.join(known)}")
     return config

@@ -79,11 +79,13 @@ def lay_out(
 ) -> Prompt:
     """One prompt's ids and positions."""
     mark = list(reader.mark(config, tokenizer))
-    texts = prompt.around(tokenizer, question, mark, len(records))
     spans = [reader.span(config, tokenizer, record, rule) for record in records]
+    text = None if reader.text is None else reader.text(tokenizer, question, records)
+    texts = prompt.around(tokenizer, question, mark, len(records), text)
     pieces = [piece for pair in zip(texts, [*spans, None], strict=True) for piece in pair if piece is not None]
     laid = joined(pieces, reader.axes)
-    refuse_stray(int((laid.ids == reader.placeholder(config)).sum()), sum(len(r.tokens) for r in records))
+    wanted = sum(len(record.tokens) + reader.specials for record in records)
+    refuse_stray(int((laid.ids == reader.placeholder(config)).sum()), wanted)
     return laid
 
 
@@ -93,7 +95,7 @@ def joined(pieces: Sequence[Tensor | Span], axes: int) -> Prompt:
     for piece in pieces:
         span = piece if isinstance(piece, Span) else Span(piece, torch.arange(len(piece)).expand(axes, -1), len(piece))
         ids.append(span.ids)
-        places.append(span.places + (at if span.places.is_floating_point() else int(at)))
+        places.append(span.places + (int(at) if at == int(at) else at))
         at += span.length
         count += len(span.ids)
         prefix = count if isinstance(piece, Span) else prefix
@@ -117,7 +119,9 @@ def stacked(prompts: Sequence[Prompt], pad_id: int, axes: int, device: Any) -> d
 def refuse_stray(found: int, wanted: int) -> None:
     """`ValueError` unless every placeholder of the prompt stands for a row: a question may spell one."""
     if found != wanted:
-        raise ValueError(f"the prompt holds {found} video placeholders for {wanted} rows: does the question spell one?")
+        raise ValueError(
+            f"the prompt holds {found} video placeholders for {wanted} rows: the question spells the placeholder"
+        )
 
 
 def check(record: KeptVideo, family: str, hidden: int, facts: Sequence[str] = ()) -> None:

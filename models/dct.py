@@ -38,6 +38,7 @@ class DctEncoder:
     provides: frozenset[str] = frozenset()
     temporal_patch = 1
     token_pixels = PATCH
+    skips = "exact"  # a patch's token depends on no other patch
 
     def __init__(self) -> None:
         self._basis = basis()
@@ -61,18 +62,30 @@ class DctEncoder:
         tiles = sized.reshape(t, GRID, PATCH, GRID, PATCH, 3).permute(0, 1, 3, 2, 4, 5)
         return {"pixel_patches": tiles.reshape(t, GRID * GRID, PATCH * PATCH * 3).double() - 128}
 
-    def encode(self, frames: Tensor, pts_s: Tensor, size: tuple[int, int] | None = None) -> TokenGrid:
-        """uint8 (T,H,W,3) -> float32 tokens (T,14,14,56)."""
-        blocks = [self._encode(block, size) for block in frames.split(BLOCK_FRAMES)]
-        return TokenGrid(torch.cat(blocks), pts_s)
+    def encode(
+        self,
+        frames: Tensor,
+        pts_s: Tensor,
+        size: tuple[int, int] | None = None,
+        *,
+        wants: frozenset[str] = frozenset(),
+        keep: Tensor | None = None,
+    ) -> TokenGrid:
+        """uint8 (T,H,W,3) -> float32 tokens (T,14,14,56); `keep` bool (T,14,14), what it leaves out is zeros."""
+        shown = torch.ones(len(frames), GRID, GRID, dtype=torch.bool) if keep is None else keep.cpu()
+        pairs = zip(frames.split(BLOCK_FRAMES), shown.split(BLOCK_FRAMES), strict=True)
+        data = torch.cat([self._encode(block, seen, size) for block, seen in pairs])
+        return TokenGrid(data, pts_s, valid=None if keep is None else shown.to(data.device))
 
     def setup(self, device: str) -> None:
         """Move the basis to `device`."""
         self._basis = self._basis.to(device)
 
-    def _encode(self, frames: Tensor, size: tuple[int, int] | None) -> Tensor:
-        patches = self.preprocess(frames.to(self._basis.device), size)["pixel_patches"]
-        return ((patches @ self._basis) / UNIT).float().reshape(len(frames), GRID, GRID, -1)
+    def _encode(self, frames: Tensor, shown: Tensor, size: tuple[int, int] | None) -> Tensor:
+        patches = self.preprocess(frames, size)["pixel_patches"].view(*shown.shape, -1)[shown]
+        tokens = torch.zeros(*shown.shape, self._basis.shape[1], device=self._basis.device)
+        tokens[shown.to(tokens.device)] = ((patches.to(tokens.device) @ self._basis) / UNIT).float()
+        return tokens
 
 
 @cache

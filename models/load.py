@@ -11,6 +11,7 @@ from .base import VideoModel
 from .checkpoint import Checkpoint, dtype_name, refuse_options, resolve
 from .consume import Videos
 from .families import BUILT_IN, UnknownModelError, family_module
+from .jsonfile import read_json
 from .quiet import quiet
 from .reader import Reader
 
@@ -92,11 +93,15 @@ def llm(reader: Reader, checkpoint: Checkpoint, dtype: object, device: str) -> A
 
 
 def tokenizer_of(checkpoint: Checkpoint) -> Any:
-    """The checkpoint's own tokenizer, with its chat template."""
+    """The checkpoint's own tokenizer, with its chat template: its own, or its processor's (`chat_template.json`)."""
     from transformers import AutoTokenizer
 
     with quiet():
-        return AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=False)
+        found = AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=False)
+    processors = checkpoint.folder / "chat_template.json"
+    if not found.chat_template and processors.is_file():
+        found.chat_template = read_json(processors).get("chat_template")
+    return found
 
 
 def prepare(

@@ -9,22 +9,21 @@ import torch
 from torch import Tensor
 
 
-def around(tokenizer: Any, question: str, mark: Sequence[int], videos: int) -> list[Tensor]:
+def around(tokenizer: Any, question: str, mark: Sequence[int], videos: int, text: str | None = None) -> list[Tensor]:
     """`videos` + 1 runs of ids int64 (M,): what stands before, between and after the videos of a user's turn.
 
-    With the tokenizer's chat template: one message of that many videos and the question, generation prompt added. A
-    tokenizer without one gets the plain form, the marks and then the question. `mark`: the ids that stand for one video.
+    `mark`: the ids that stand for a video. `text`: the whole prompt, where the family writes it; None: `written`.
     Raises `ValueError` unless just `videos` marks come out (a template that knows no video, a question that spells the
     mark, another model's tokenizer).
     """
-    ids = _templated(tokenizer, question, videos) if tokenizer.chat_template else None
-    if ids is None:
-        ids = [*list(mark) * videos, *_ids(tokenizer, question)]
+    if text is None:
+        text = written(tokenizer, question, tokenizer.decode(list(mark)), videos)
+    ids = _prompt_ids(tokenizer, text)
     starts = [i for i in range(len(ids)) if ids[i : i + len(mark)] == list(mark)]
     if len(starts) != videos:
         raise ValueError(
-            f"the prompt holds {len(starts)} video placeholders (ids {list(mark)}), expected {videos}: the tokenizer is "
-            "another model's, its chat template knows no video, or the question spells the placeholder"
+            f"the prompt holds {len(starts)} video placeholders (ids {list(mark)}), expected {videos}: the tokenizer "
+            "is another model's, its chat template knows no video, or the question spells the placeholder"
         )
     cuts = [0, *(cut for start in starts for cut in (start, start + len(mark))), len(ids)]
     return [torch.tensor(ids[a:b], dtype=torch.int64) for a, b in zip(cuts[::2], cuts[1::2], strict=True)]
@@ -35,9 +34,21 @@ def text_ids(tokenizer: Any, text: str) -> Tensor:
     return torch.tensor(_ids(tokenizer, text), dtype=torch.int64)
 
 
-def _templated(tokenizer: Any, question: str, videos: int) -> list[int]:
+def written(tokenizer: Any, question: str, mark: str, videos: int) -> str:
+    """The prompt as text, by the tokenizer's chat template: one message of that many videos and the question,
+    generation prompt added. A tokenizer without one gets the plain form, the marks and then the question."""
+    if not tokenizer.chat_template:
+        return mark * videos + question
     turn = {"role": "user", "content": [*[{"type": "video"}] * videos, {"type": "text", "text": question}]}
-    return _ids(tokenizer, tokenizer.apply_chat_template([turn], tokenize=False, add_generation_prompt=True))
+    text: str = tokenizer.apply_chat_template([turn], tokenize=False, add_generation_prompt=True)
+    return text
+
+
+def _prompt_ids(tokenizer: Any, text: str) -> list[int]:
+    """With what the tokenizer puts around every text (Llama's BOS), unless the text begins with that, as processors
+    have it."""
+    bos = tokenizer.bos_token
+    return list(tokenizer(text, add_special_tokens=not (bos and text.startswith(bos)))["input_ids"])
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:

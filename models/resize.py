@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-MODES = {2: "bilinear", 3: "bicubic"}  # PIL's numbers, as they stand in a processor's JSON
+MODES = {1: "lanczos", 2: "bilinear", 3: "bicubic"}  # PIL's numbers, as they stand in a processor's JSON
 BLOCK_FRAMES = 16
 MAX_ASPECT = 200
 

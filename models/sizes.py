@@ -31,8 +31,8 @@ def counting_sizes(model: Any, input_ids: Tensor, records: Sequence[KeptVideo]) 
     text = model.config.get_text_config()
     if text._attn_implementation != "sdpa":
         raise ValueError(f"rows count by size under sdpa attention only, the model runs {text._attn_implementation!r}")
-    placeholder = reader_of(model.config.model_type).placeholder(model.config)
-    bias = log_sizes(input_ids, placeholder, records)
+    reader = reader_of(model.config.model_type)
+    bias = log_sizes(input_ids, reader.placeholder(model.config), records, reader.specials)
     register()
     layers = [layer for layer in model.get_decoder().modules() if hasattr(layer, "is_causal")]
     try:
@@ -47,9 +47,10 @@ def counting_sizes(model: Any, input_ids: Tensor, records: Sequence[KeptVideo]) 
                 delattr(layer, BIAS)
 
 
-def log_sizes(input_ids: Tensor, placeholder: int, records: Sequence[KeptVideo]) -> Tensor:
-    """float32 (B,N): log size where a video row stands, 0 elsewhere."""
-    sizes = torch.cat([record.sizes for record in records]).to(input_ids.device)
+def log_sizes(input_ids: Tensor, placeholder: int, records: Sequence[KeptVideo], specials: int = 0) -> Tensor:
+    """float32 (B,N): log size where a video row stands, 0 elsewhere (also at each video's last `specials`)."""
+    alone = torch.ones(specials, dtype=torch.int32)
+    sizes = torch.cat([part for record in records for part in (record.sizes.cpu(), alone)]).to(input_ids.device)
     bias = torch.zeros(input_ids.shape, device=input_ids.device)
     return bias.masked_scatter(input_ids == placeholder, sizes.float().log())
 

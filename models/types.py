@@ -246,8 +246,9 @@ class CompressedTokens(Shaped):
 class AudioTokens(Shaped):
     """A video's kept sound, rows in order of time.
 
-    `tokens` (K,D); `positions` int32 (K,) each row's place among the clip's `count` audio tokens; `sizes` int32 (K,) how
-    many of them it stands for; `pts_s` float64 (K,) when it starts.
+    `tokens` (K,D); `positions` int32 (K,) each row's place among the clip's `count` audio tokens; `sizes` int32 (K,)
+    how many of them it stands for; `pts_s` float64 (K,) when it starts; `owner` int32 (count,) the row that each audio
+    token went to, -1 = dropped, where that is known.
     """
 
     tokens: Tensor
@@ -255,6 +256,7 @@ class AudioTokens(Shaped):
     sizes: Tensor
     pts_s: Tensor
     count: int
+    owner: Tensor | None = None
 
     def __post_init__(self) -> None:
         k, at = len(self.tokens), self.positions
@@ -271,7 +273,7 @@ class AudioTokens(Shaped):
 
 class KeptVideo(Protocol):
     """What a model needs of a record to build its inputs: rows, places, times, facts. Shapes as in `CompressedTokens`,
-    over the whole video; `grid_pts_s` float64 (T,) of each grid step, `frame_pts_s` float64 (F,) of each sampled frame."""
+    over the whole video; `grid_pts_s` float64 (T,) of each grid step, `frame_pts_s` float64 (F,) of each frame."""
 
     @property
     def tokens(self) -> Tensor: ...

@@ -136,9 +136,10 @@ def test_kept_tokens_equal_a_masked_whole(
 @torch.no_grad()
 def masked_steps(model: Any, whole: dict[str, Any], keep: Tensor, new: Tensor, family: str) -> Tensor:
     """(steps, V): plain forwards over the whole video, dropped keys masked, `new` ids fed one by one."""
-    rows = (whole["input_ids"][0] == family_module(family).READER.placeholder(model.config)).nonzero()[:, 0]
+    reader = family_module(family).READER
+    rows = (whole["input_ids"][0] == reader.placeholder(model.config)).nonzero()[:, 0]
     mask = torch.ones_like(whole["input_ids"])
-    mask[0, rows] = 0
+    mask[0, rows[: len(rows) - reader.specials]] = 0
     mask[0, rows[keep]] = 1
     inputs, out = {**whole, "attention_mask": mask}, []
     for token in new:
@@ -191,8 +192,9 @@ def test_two_videos_in_one_prompt(family: str, encoder: Any, llm: tuple[Any, Any
     _, grid = encoded(encoder, clip, (4, 72, 104))
     records = [kept(grid, encoder, 4), kept(grid, encoder, 4, quarter(grid))]
     inputs = models.prepare(model, tokenizer, records, QUESTION)
-    placeholder = family_module(family).READER.placeholder(model.config)
-    assert int((inputs["input_ids"] == placeholder).sum()) == sum(map(len, records))
+    reader = family_module(family).READER
+    wanted = sum(len(record) + reader.specials for record in records)
+    assert int((inputs["input_ids"] == reader.placeholder(model.config)).sum()) == wanted
     swapped = models.prepare(model, tokenizer, records[::-1], QUESTION)
     assert (generate(model, inputs, 1)[1] - generate(model, swapped, 1)[1]).abs().max() > 1e-4
 
@@ -274,9 +276,9 @@ def test_rows_that_count_by_size(family: str, encoder: Any, llm: tuple[Any, Any]
         counted = generate(model, inputs, 2)[1]
     assert (counted - plain).abs().max() > 1e-4
     close(generate(model, inputs, 2)[1], plain)  # and nothing of it is left
-    placeholder = family_module(family).READER.placeholder(model.config)
-    n = inputs["input_ids"].shape[1]
-    mask = biased(None, log_sizes(inputs["input_ids"], placeholder, [record]), n, n)
+    reader, ids = family_module(family).READER, inputs["input_ids"]
+    n = ids.shape[1]
+    mask = biased(None, log_sizes(ids, reader.placeholder(model.config), [record], reader.specials), n, n)
     with torch.no_grad():
         wanted = model(**{**inputs, "attention_mask": mask}).logits[0, -1]
     close(counted[0, 0], wanted)

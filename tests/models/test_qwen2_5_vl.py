@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vidcomp.models import load as models
 from vidcomp.models import qwen2_5_vl as qwen
+from vidcomp.models import qwen_vision
 from vidcomp.models.checkpoint import resolve
 from vidcomp.models.jsonfile import CheckpointError
 
@@ -80,7 +81,7 @@ def test_tokens_are_the_models_own(shape: Any, clip: Any, encoder: Any, llm: tup
 
 
 @pytest.mark.parametrize("chunk", [2, 4, 6])
-@pytest.mark.parametrize("batch_pixels", [1, 3 * 2 * 84 * 112, qwen.BATCH_PIXELS])
+@pytest.mark.parametrize("batch_pixels", [1, 3 * 2 * 84 * 112, qwen_vision.BATCH_PIXELS])
 def test_chunks_and_passes_change_nothing(clip: Any, encoder: Any, chunk: int, batch_pixels: int) -> None:
     frames, pts = clip(13, 72, 104), torch.arange(13).double() / 3
     whole = encoder.encode(frames, pts)

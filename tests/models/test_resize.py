@@ -77,7 +77,7 @@ def test_same_size_is_the_same_tensor() -> None:
     [
         (torch.zeros(2, 8, 8, 3), 3, "uint8"),
         (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), 3, r"\(T,H,W,3\)"),
-        (torch.zeros(2, 8, 8, 3, dtype=torch.uint8), 1, "resample"),
+        (torch.zeros(2, 8, 8, 3, dtype=torch.uint8), 0, "resample"),
     ],
 )
 def test_resize_refuses(frames: torch.Tensor, resample: int, message: str) -> None:
