@@ -38,6 +38,14 @@ def tally_of(parts: list[Header]) -> Tally:
     return Tally(steps, (h, w), rows, frames)
 
 
+def sound_of(parts: list[Header]) -> dict[str, Any]:
+    """`audio`: audio tokens of the whole video, and how many stay; nothing where no sound was encoded."""
+    if "audio.owner" not in parts[0].entries:
+        return {}
+    count, kept = (sum(p.entries[f"audio.{name}"].shape[0] for p in parts) for name in ("owner", "tokens"))
+    return {"audio": {"tokens": count, "kept": kept}}
+
+
 def coverage(outcome: Outcome, sampled: int, tally: Tally) -> dict[str, Any]:
     """`partial` where the container promised more than could be read, or a sampled frame is missing."""
     missing = sampled - tally.frames

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..stages.methods import assemble
 from ..stages.record import VideoRecord, load
+from .item import Item
 from .job import Job, out_folder
 from .overrides import overrides
 from .presets import build_recipe, method_names, method_tree
@@ -24,6 +25,7 @@ def encode(
     tokens: int | None = None,
     tokens_per_second: float | None = None,
     fps: float | None = None,
+    gate: str | None = None,
     config: str | Mapping[str, Any] | None = None,
     settings: Iterable[str | Mapping[str, Any]] = (),
     out: str | Path = "vidcomp-out",
@@ -32,7 +34,8 @@ def encode(
     """The record of one video file, encoded or taken from the cache `out`.
 
     `model`: a hub id, a checkpoint's folder or `dct`; `method`: a name of `methods()`; at most one of `retain` (the
-    paper's own parameter), `tokens` and `tokens_per_second` (exact); `config`: a preset's name, a YAML file or a tree;
+    paper's own parameter), `tokens` and `tokens_per_second` (exact); `gate`: a method that looks at pixels alone,
+    `rlt`, which decides what the model need not encode at all; `config`: a preset's name, a YAML file or a tree;
     `settings`: as `--set`, e.g. `["merger.beta=0.5"]`.
 
     Raises:
@@ -44,17 +47,16 @@ def encode(
         config,
         method=method,
         settings=settings,
-        over=overrides(model, retain, tokens, tokens_per_second, fps),
+        over=overrides(model, retain, tokens, tokens_per_second, fps, gate),
     )
     job = Job(recipe, out_folder(out))
     try:
-        result = job.run(Path(source), force=force)
+        result = job.run(Item.local(str(source)), force=force)
     finally:
         job.close()
     if result.error is not None:
         raise result.error
-    assert result.header is not None
-    return load(result.header.path)
+    return load(result.facts["record"])
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -11,10 +12,15 @@ import torch
 
 from ..models.base import VideoModel
 from ..models.load import build_model, check_device
+from ..stages.embed import Embedder
+from ..stages.gate import Gate
 from ..stages.methods import Method, assemble
+from ..stages.parts import Merger, make
 from ..stages.standins import STAND_INS
 from .config import Recipe
 from .errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 
 def build_encoder(recipe: Recipe) -> VideoModel:
@@ -81,21 +87,60 @@ def fit_to_model(method: Method, model: VideoModel) -> Method:
     Refuses, before anything is decoded, a method that needs what neither the model nor a stand-in gives.
     """
     given = model.provides | set(method.stand_ins) | {"grid"} | ({"pixels"} if model.token_pixels else set())
+    given |= {"audio"} if hasattr(model, "encode_audio") else set()
     for need in sorted(method.needs - given):
         raise ConfigError(
             f"method {method.name!r} needs {need}, which model {model.family!r} does not give: "
             f"take another method or model, or name a stand-in (--set stand_ins.{need}=NAME; there are: "
             f"{', '.join(STAND_INS.get(need, ())) or 'none'})"
         )
-    if "pixels" not in method.needs:
-        return method
-    geometry = {"patch": model.token_pixels, "tubelet": model.temporal_patch}
-    known = {f.name for f in fields(method.merger)}
-    return replace(method, merger=replace(method.merger, **{k: v for k, v in geometry.items() if k in known}))
+    return replace(method, merger=sized(method.merger, model)) if "pixels" in method.needs else method
 
 
-def describe(method: Method) -> dict[str, Any]:
-    """The method with all its hyper-parameters, for the record."""
+def sized(merger: Merger, model: VideoModel) -> Merger:
+    """A merger that looks at pixels, cut as the model cuts them and normalised as the model normalises them."""
+    geometry = {"patch": model.token_pixels, "tubelet": model.temporal_patch, **pixel_stats(model)}
+    known = {f.name for f in fields(merger)}
+    return replace(merger, **{k: v for k, v in geometry.items() if k in known})
+
+
+def pixel_stats(model: VideoModel) -> dict[str, Any]:
+    """`mean` and `std` of a model that normalises its pixels; a built-in one does not."""
+    checkpoint = getattr(model, "checkpoint", None)
+    settings = checkpoint.settings if checkpoint is not None else {}
+    if not settings.get("do_normalize"):
+        return {}
+    return {"mean": tuple(settings["image_mean"]), "std": tuple(settings["image_std"])}
+
+
+def build_gate(recipe: Recipe) -> Gate | None:
+    """The part in front of the encoder, if the recipe has one; a wrong one is a `ConfigError`."""
+    if recipe.gate is None:
+        return None
+    try:
+        merger = make("merger", recipe.gate.name, recipe.gate.hyper)
+        assert isinstance(merger, Merger)
+        return Gate(merger)
+    except (TypeError, ValueError) as e:
+        raise ConfigError(f"gate: {e}") from None
+
+
+def fit_gate(gate: Gate, model: VideoModel) -> Gate:
+    """The gate as this model needs it; refused where pixels do not tile the token grid, or nothing can be skipped."""
+    if model.token_pixels is None or model.skips is None:
+        why = "pixels do not tile its token grid" if model.token_pixels is None else "it needs every token"
+        name = gate.merger.name()
+        raise ConfigError(f"gate {name!r}: model {model.family!r} cannot skip ({why}): leave the gate out")
+    if model.skips == "filled":
+        log.warning(
+            "model %s needs its whole grid: holes of the gate are filled from the last frame kept", model.family
+        )
+    return Gate(sized(gate.merger, model))
+
+
+def describe(embedder: Embedder) -> dict[str, Any]:
+    """The method with all its hyper-parameters, and the gate's, for the record."""
+    method, gate = embedder.method, embedder.gate
 
     def part(p: Any) -> dict[str, Any]:
         return {"name": p.name(), **{f.name: getattr(p, f.name) for f in fields(p) if f.init}}
@@ -106,4 +151,5 @@ def describe(method: Method) -> dict[str, Any]:
         "merger": part(method.merger),
         "stand_ins": dict(method.stand_ins),
         "causal": method.causal,
+        **({} if gate is None else {"gate": {**part(gate.merger), "skips": embedder.model.skips}}),
     }

@@ -29,12 +29,14 @@ def fit_64_bits(key: str, value: Any) -> None:
 
 
 class ModelBlock(Strict):
-    """Which encoder: a hub id, a checkpoint's folder, or `dct`; `settings` override its video processor's."""
+    """Which encoder: a hub id, a checkpoint's folder, or `dct`; `settings` override its video processor's; `sound`:
+    whether a model that listens does."""
 
     id: str = "dct"
     revision: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
+    sound: bool = True
 
 
 class SampleBlock(Strict):
@@ -147,6 +149,7 @@ class Recipe(Strict):
     model: ModelBlock = Field(default_factory=ModelBlock)
     sample: SampleBlock = Field(default_factory=SampleBlock)
     chunk_frames: int = Field(default=32, ge=1, le=4096)
+    gate: PartBlock | None = None  # a merger that looks at pixels alone: what it drops is not encoded
     method: str
     segmenter: PartBlock
     merger: PartBlock
@@ -165,6 +168,10 @@ class Recipe(Strict):
     def resolved(self, identity: Mapping[str, Any]) -> dict[str, Any]:
         """What the record keeps and the digest covers; `identity` is the checkpoint's own account of itself."""
         blocks = self.model_dump(include={"method", "chunk_frames", "segmenter", "merger", "stand_ins"})
+        if not self.model.sound:
+            blocks["sound"] = False
+        if self.gate is not None:
+            blocks["gate"] = self.gate.model_dump()
         if self.decode.backend != "av":
             blocks["decode"] = {"backend": self.decode.backend}
         blocks["sample"] = self.sample.model_dump(mode="json", exclude_defaults=True)

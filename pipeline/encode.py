@@ -1,171 +1,138 @@
-"""One video through the stages: decode -> fit -> embed -> segment and merge -> store, chunk by chunk."""
+"""One video through the stages: read -> embed -> segment and merge -> store, chunk by chunk."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
-import numpy as np
-from torch import Tensor
-
-from ..models.base import VideoModel
-from ..models.types import Frames, ShapeError, TokenGrid
+from ..models.base import AudioModel, VideoModel
+from ..models.types import Frames
+from ..stages.audio import Listening
 from ..stages.budget import ChunkBudget
-from ..stages.decode import Decoder, Source
+from ..stages.embed import Embedder
 from ..stages.failure import SourceError
-from ..stages.fit import chunks
-from ..stages.methods import Method
 from ..stages.overlap import prefetch
-from ..stages.pack import Progress, pack, progress_after
-from ..stages.reduction import Reduction
+from ..stages.pack import Progress, progress_after
+from ..stages.read import LocalReader, Reader, Reading, Window
 from ..stages.safefile import Header
-from ..stages.same_file import FileStamp
-from ..stages.sample import Sampling, Shown
 from ..stages.schema import SCHEMA
 from ..stages.store import Spool
-from .account import budget_account, coverage, environment, tally_of
-from .build import build_encoder, build_method, describe, device, fit_to_model, torch_threads
+from .account import budget_account, coverage, environment, sound_of, tally_of
+from .build import build_encoder, build_gate, build_method, describe, device, fit_gate, fit_to_model, torch_threads
 from .clock import Clock, Watch
 from .config import Recipe
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is known of one video before a frame is encoded: which frames, at what size, in which chunks."""
-
-    index: np.ndarray  # int64 (F,): presentation numbers of the sampled frames
-    fps: float  # sampled frames a second: as asked, or fewer where the source does not have that many
-    size: tuple[int, int]  # (h, w) pixels at which they enter the model
-    chunk_frames: int
+from .content import Content
 
 
 class VideoEncoder:
-    """A recipe made ready: model, method and decoder are built once and used for many videos."""
+    """A recipe made ready: model, method and reader are built once and used for many videos."""
 
-    def __init__(self, recipe: Recipe, identity: Mapping[str, Any]) -> None:
+    def __init__(self, recipe: Recipe, identity: Mapping[str, Any], reader: Reader | None = None) -> None:
         self.recipe = recipe
         self.identity = dict(identity)
         method = build_method(recipe)  # first: a wrong setting is told before weights are loaded
         self.model: VideoModel = build_encoder(recipe)
-        self.method: Method = fit_to_model(method, self.model)
+        gate = build_gate(recipe)
+        self.embedder = Embedder(self.model, fit_to_model(method, self.model), gate and fit_gate(gate, self.model))
         self.model.setup(device(recipe.compute.device))
-        self.decoder = Decoder(**dict(recipe.decode))
+        self.reader = reader or local_reader(recipe, self.model)
 
     def close(self) -> None:
-        """End the decode child."""
-        self.decoder.close()
+        """End what reads."""
+        self.reader.close()
 
     def encode(
-        self, path: Path, stamp: FileStamp, spool: Spool, about: dict[str, Any], clock: Clock, watch: Watch
+        self,
+        content: Content,
+        spool: Spool,
+        about: dict[str, Any],
+        clock: Clock,
+        watch: Watch,
+        window: Window = (None, None),
     ) -> Header:
         """Encode one file into its spool and finish it; goes on behind the parts that an interrupted run left.
 
-        `stamp` is the file's state when its content was digested; `about` (key, content digest, recipe) enters the
-        record's metadata as it is.
+        `about` (key, content digest, recipe) enters the record's metadata as it is; `window` (start_s, end_s) stands
+        over the recipe's own.
 
         Raises:
             SourceError: the source failed as a whole.
         """
         with torch_threads(self.recipe.compute.threads):
-            return self._encode(path, stamp, spool, about, clock, watch)
+            with clock.stage("decode"):
+                reading = self.reader.open(content.path, window)
+            parts = self._parts(reading, spool, clock, watch)
+            content.stamp.check(content.path)
+            with clock.stage("store"):
+                return spool.finish(parts, self._account(reading, parts) | about)
 
-    def _encode(
-        self, path: Path, stamp: FileStamp, spool: Spool, about: dict[str, Any], clock: Clock, watch: Watch
-    ) -> Header:
-        with clock.stage("decode"):
-            source = self.decoder.open(path)
-        plan = self.plan(source)
+    def _parts(self, reading: Reading, spool: Spool, clock: Clock, watch: Watch) -> list[Header]:
+        """All of a video's parts: those that are there, and the rest."""
+        plan = reading.plan
         parts = spool.finished()
         if progress_after(parts).chunks * plan.chunk_frames >= len(plan.index):
             parts = spool.without_last(parts)  # how the file ends decides its status
-        with closing(self._chunks(source, plan, progress_after(parts), clock, watch)) as made:
+        with closing(self._chunks(reading, progress_after(parts), clock, watch)) as made:
             for part in made:
                 with clock.stage("store"):
                     parts.append(spool.add(len(parts), *part))
         if not parts:
             raise SourceError("corrupt", "none of its frames can be decoded", "repair or replace the file")
-        stamp.check(path)
-        with clock.stage("store"):
-            return spool.finish(parts, self._account(source, plan, parts) | about)
-
-    def plan(self, source: Source) -> Plan:
-        """Which frames, at what size: resolved once from all pts, for all chunks."""
-        video = Shown(source.pts_s, source.end_s, source.key)
-        sampling = Sampling(**dict(self.recipe.sample))
-        try:
-            index = sampling.plan(video)
-        except ValueError as e:
-            raise SourceError("no_sample", str(e), "ask for other times") from None
-        try:
-            size = self.model.frame_size(len(index), source.info.height, source.info.width)
-        except ValueError as e:
-            raise SourceError("unsupported", str(e), "crop or scale the video, or take another model") from None
-        patch = self.model.temporal_patch
-        return Plan(index, sampling.rate(video, index), size, -(-self.recipe.chunk_frames // patch) * patch)
+        return parts
 
     def _chunks(
-        self, source: Source, plan: Plan, at: Progress, clock: Clock, watch: Watch
+        self, reading: Reading, at: Progress, clock: Clock, watch: Watch
     ) -> Generator[tuple[dict[str, Any], dict[str, Any]], None, None]:
         """(tensors, metadata) of each further part."""
+        plan = reading.plan
+        listening = self._listening(reading, at)
         budget = ChunkBudget(self.recipe.budget.asked, len(plan.index), plan.fps)
-        ready = self._frames(source, plan, at.chunks, clock, watch)
-        with closing(prefetch(ready, cancel=self.decoder.cancel)) as ahead:
+        ready = self._frames(reading, at.chunks, clock, watch)
+        with closing(prefetch(ready, cancel=self.reader.cancel)) as ahead:
             for number, frames in ahead:
                 first, end = number * plan.chunk_frames, min((number + 1) * plan.chunk_frames, len(plan.index))
+                at = replace(at, chunks=number)
                 with clock.stage("embed"):
-                    grid = self._embed(frames, plan)
+                    chunk = self.embedder.embed(frames, plan.size, at)
+                    if listening is not None:
+                        chunk = self.embedder.hear(chunk, listening, number)
                 watch("embed", end, len(plan.index))
                 with clock.stage("reduce"):
-                    reduction, carry = self._decide(grid, at.carry, budget.of(first, end))
-                    tensors = pack(frames, grid, reduction, carry, at)
+                    tensors, at = self.embedder.reduce(chunk, at, budget.of(first, end))
                 watch("reduce", end, len(plan.index))
-                at = Progress(number + 1, at.steps + grid.shape[0], at.rows + len(reduction), carry)
-                yield tensors, {"chunk": number, "grid": grid.shape}
+                yield tensors, {"chunk": number, "grid": chunk.grid.shape}
 
-    def _decide(self, grid: TokenGrid, carry: Tensor | None, tokens: int | None) -> tuple[Reduction, Tensor | None]:
-        """The method's decision; what it refuses (too many points, a grid it cannot tile) fails this source alone."""
-        try:
-            return self.method.decide(grid, carry, tokens)
-        except ShapeError:
-            raise  # tensors that do not fit together are our fault
-        except ValueError as e:
-            raise SourceError("unsupported", str(e), "see the method's settings") from None
-
-    def _embed(self, frames: Frames, plan: Plan) -> TokenGrid:
-        """A chunk's tokens, with the pixels they were made of where the method asks for them."""
-        grid = self.model.encode(frames.data, frames.pts_s, plan.size)
-        if "pixels" not in self.method.needs:
-            return grid
-        return replace(grid, pixels=frames.data.to(grid.data.device))
+    def _listening(self, reading: Reading, at: Progress) -> Listening | None:
+        """The video's sound, where it has some and the model listens."""
+        if not (self.recipe.model.sound and reading.info.has_audio and hasattr(self.model, "encode_audio")):
+            return None
+        model = cast(AudioModel, self.model)
+        wants = model.provides & ({"audio_attention"} if "audio" in self.embedder.method.needs else set())
+        plan = reading.plan
+        start_s, ends_s = float(plan.pts_s[0]), plan.chunk_ends_s
+        return Listening(model, lambda: reading.sound(model.audio_rate), start_s, ends_s, wants, at.heard)
 
     def _frames(
-        self, source: Source, plan: Plan, chunk: int, clock: Clock, watch: Watch
+        self, reading: Reading, chunk: int, clock: Clock, watch: Watch
     ) -> Generator[tuple[int, Frames], None, None]:
-        """Model-size chunks from number `chunk` on, decoded and resized (in the prefetch thread)."""
-        skipped = chunk * plan.chunk_frames
-
-        def resize(data: Tensor) -> Tensor:
-            return self.model.resize(data, plan.size)
-
-        batches = source.frames(plan.index[skipped:])
-        made = chunks(batches, plan.index, plan.chunk_frames, resize)
-        for number, frames in clock.timed("decode", made):
+        """Model-size chunks from number `chunk` on (in the prefetch thread)."""
+        plan = reading.plan
+        for number, frames in clock.timed("decode", reading.chunks(chunk)):
             watch("decode", min((number + 1) * plan.chunk_frames, len(plan.index)), len(plan.index))
             yield number, frames
 
-    def _account(self, source: Source, plan: Plan, parts: list[Header]) -> dict[str, Any]:
+    def _account(self, reading: Reading, parts: list[Header]) -> dict[str, Any]:
         """What the record says of itself; see `account.py`."""
-        tally = tally_of(parts)
+        tally, plan = tally_of(parts), reading.plan
         return {
-            **coverage(source.outcome, len(plan.index), tally),
-            **budget_account(self.recipe.budget.asked, self.method, plan.fps, len(plan.index), tally),
+            **coverage(reading.outcome, len(plan.index), tally),
+            **budget_account(self.recipe.budget.asked, self.embedder.method, plan.fps, len(plan.index), tally),
             "schema": SCHEMA,
-            "source": source.info.to_json(),
+            "source": reading.info.to_json(),
             "model": self.identity,
-            "method": describe(self.method),
+            "method": describe(self.embedder),
             "grid": [tally.steps, *tally.grid_hw],
             "frames": tally.frames,
             "environment": environment(self.model.family),
@@ -174,4 +141,10 @@ class VideoEncoder:
             "seconds_per_step": self.model.temporal_patch / plan.fps,
             "frame_size": list(plan.size),
             "chunk_frames": plan.chunk_frames,
+            **sound_of(parts),
         }
+
+
+def local_reader(recipe: Recipe, model: VideoModel) -> LocalReader:
+    """A reader on this machine, as the recipe says."""
+    return LocalReader(model, dict(recipe.sample), dict(recipe.decode), recipe.chunk_frames)

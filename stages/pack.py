@@ -11,26 +11,31 @@ from torch import Tensor
 
 from ..models.types import Frames, TokenGrid
 from .failure import SourceError
-from .record import EXTRA, source
+from .record import AUDIO, EXTRA, source
 from .reduction import Reduction
 from .safefile import Header, Source
-from .store import CARRY
+from .store import CARRIES
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a video's spool has come: chunks seen, grid steps and rows written, and what the next chunk needs."""
+    """How far a video's spool has come: chunks seen, grid steps and rows written, what the next chunk needs, and audio
+    tokens heard and rows of them written."""
 
     chunks: int = 0
     steps: int = 0
     rows: int = 0
     carry: Tensor | None = None
+    gate_carry: Tensor | None = None
+    heard: int = 0
+    audio_rows: int = 0
 
 
 def pack(
-    frames: Frames, grid: TokenGrid, reduction: Reduction, carry: Tensor | None, before: Progress
+    frames: Frames, grid: TokenGrid, reduction: Reduction, carries: Mapping[str, Tensor | None], before: Progress
 ) -> dict[str, Source]:
-    """A part's tensors, named as in the record; `before` is what the chunks before it came to."""
+    """A part's tensors, named as in the record; `before` is what the chunks before it came to, `carries` (by a name of
+    `CARRIES`) what the next one needs."""
     kept = reduction.compress(grid)
     step = torch.tensor([before.steps, 0, 0], dtype=torch.int32)
     owner = reduction.owner.cpu()
@@ -45,9 +50,29 @@ def pack(
         "frame_pts_s": frames.pts_s,
         "frame_index": frames.index,
     }
-    optional = {"frame_vectors": grid.frame_vectors, CARRY: carry}
+    optional = {"frame_vectors": grid.frame_vectors, **carries}
     tensors |= {name: value for name, value in optional.items() if value is not None}
     tensors |= {EXTRA + name: value for name, value in kept.extra.items()}
+    return sealed(tensors)
+
+
+def pack_audio(grid: TokenGrid, reduction: Reduction, pts_s: Tensor, before: Progress) -> dict[str, Source]:
+    """A part's audio tensors; `pts_s` float64 (n,) when each of the chunk's audio tokens starts."""
+    assert grid.audio is not None
+    owner = reduction.owner.cpu()
+    return sealed(
+        {
+            AUDIO + "tokens": reduction.apply(grid.audio),
+            AUDIO + "positions": (reduction.anchor.cpu() + before.heard).int(),
+            AUDIO + "sizes": reduction.sizes.cpu(),
+            AUDIO + "pts_s": pts_s[reduction.anchor.cpu()],
+            AUDIO + "owner": torch.where(owner >= 0, owner + before.audio_rows, -1),
+        }
+    )
+
+
+def sealed(tensors: Mapping[str, Tensor]) -> dict[str, Source]:
+    """Tensors as they will be written; `SourceError` where one is not finite."""
     check_finite(tensors)
     return {name: source(value) for name, value in tensors.items()}
 
@@ -67,10 +92,17 @@ def progress_after(parts: list[Header]) -> Progress:
     last = parts[-1]
     return Progress(
         chunks=int(last.meta["chunk"]) + 1,
-        steps=sum(p.entries["grid_pts_s"].shape[0] for p in parts),
-        rows=sum(p.entries["tokens"].shape[0] for p in parts),
-        carry=read_tensor(last, CARRY) if CARRY in last.entries else None,
+        steps=rows_of(parts, "grid_pts_s"),
+        rows=rows_of(parts, "tokens"),
+        heard=rows_of(parts, AUDIO + "owner"),
+        audio_rows=rows_of(parts, AUDIO + "tokens"),
+        **{name: read_tensor(last, name) for name in CARRIES if name in last.entries},
     )
+
+
+def rows_of(parts: list[Header], name: str) -> int:
+    """Rows of a tensor in all parts together; 0 where they have none of that name."""
+    return sum(part.entries[name].shape[0] for part in parts if name in part.entries)
 
 
 def read_tensor(header: Header, name: str) -> Tensor:

@@ -33,8 +33,10 @@ DTYPE_NAMES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
+SOUND = ("tokens", "positions", "sizes", "pts_s", "owner")  # of `AudioTokens`
 ROWS = ("tokens", "positions", "boxes", "sizes", "pts_s")  # (K, ...)
 EXTRA = "extra."  # prefix of the extra rows' names in a file
+AUDIO = "audio."  # and of the sound's
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
@@ -43,7 +45,8 @@ class VideoRecord(Shaped):
 
     `owner` int32 (N,): the row each source token went to, -1 = dropped. `grid_pts_s` float64 (T,) and, where the model
     gives them, `frame_vectors` (T,G), one per grid step. `frame_pts_s` float64 (F,) and `frame_index` int64 (F,): the
-    sampled frames' true times and presentation numbers. `meta`: model, method, recipe, source, budget (JSON-able).
+    sampled frames' true times and presentation numbers. `audio`: kept sound, of models that listen. `meta`: model,
+    method, recipe, source, budget (JSON-able).
     """
 
     tokens: Tensor
@@ -58,6 +61,7 @@ class VideoRecord(Shaped):
     meta: Mapping[str, Any] = field(repr=False)
     frame_vectors: Tensor | None = None
     extra: Mapping[str, Tensor] = field(default_factory=dict)
+    audio: AudioTokens | None = None
 
     def __post_init__(self) -> None:
         k, (t, h, w) = self.tokens.shape[0], self.grid
@@ -85,11 +89,6 @@ class VideoRecord(Shaped):
         t, h, w = self.meta["grid"]
         return t, h, w
 
-    @property
-    def audio(self) -> AudioTokens | None:
-        """Kept audio tokens; None: no model of this version encodes audio."""
-        return None
-
     def __len__(self) -> int:
         return self.tokens.shape[0]
 
@@ -99,6 +98,8 @@ class VideoRecord(Shaped):
         out = {name: getattr(self, name) for name in plain}
         if self.frame_vectors is not None:
             out["frame_vectors"] = self.frame_vectors
+        heard = {} if self.audio is None else {name: getattr(self.audio, name) for name in SOUND}
+        out |= {AUDIO + name: value for name, value in heard.items() if value is not None}
         return out | {EXTRA + name: value for name, value in self.extra.items()}
 
     def save(self, path: str | Path) -> None:
@@ -136,7 +137,9 @@ def load(path: str | Path, *, verify: bool = True) -> VideoRecord:
     with safe_open(path, framework="pt") as f:
         held = {name: f.get_tensor(name) for name in header.entries}
     extra = {n.removeprefix(EXTRA): held.pop(n) for n in list(held) if n.startswith(EXTRA)}
+    sound = {n.removeprefix(AUDIO): held.pop(n) for n in list(held) if n.startswith(AUDIO)}
     try:
-        return VideoRecord(meta=header.meta, extra=extra, **held)
+        audio = AudioTokens(**sound, count=len(sound["owner"])) if sound else None
+        return VideoRecord(meta=header.meta, extra=extra, audio=audio, **held)
     except (TypeError, ValueError, KeyError) as e:
         raise DamagedFileError(f"{path}: its tensors do not make a record ({e}): encode the video again") from None

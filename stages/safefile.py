@@ -157,7 +157,7 @@ def _seal(blank: bytes) -> bytes:
     return blank.replace(_digest_field(NO_DIGEST), _digest_field(digest_of([blank])), 1)
 
 
-def write_atomically(path: Path, fill: Callable[[BinaryIO], None], scratch: Path | None = None) -> None:
+def write_atomically(path: Path, fill: Callable[[BinaryIO], object], scratch: Path | None = None) -> None:
     """Write through a temporary name, fsync, rename, fsync the folder: whole or not at all.
 
     `scratch` is a folder on the same file system for the temporary name; None: `path`'s own.

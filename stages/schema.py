@@ -4,4 +4,4 @@ Raise it when the file's layout changes, or when the same recipe would give othe
 hyper-parameter, a corrected method): it is part of every recipe's digest, so old records are then made anew.
 """
 
-SCHEMA = 1
+SCHEMA = 2

@@ -36,7 +36,7 @@ from .safefile import (
 )
 
 SUFFIX = ".safetensors"
-CARRY = "carry"  # a part's tensor that the next chunk needs and the record does not
+CARRIES = ("carry", "gate_carry")  # a part's tensors that the next chunk needs and the record does not
 
 
 def content_digest(path: Path) -> str:
@@ -156,6 +156,8 @@ class Spool:
                 check_tensors(header)
             except (FileNotFoundError, DamagedFileError):
                 break
+            except OSError as e:
+                raise OutputError.of(str(self.part(number)), e, "read") from None
             good.append(header)
         self._remove_from(len(good))
         return good
@@ -168,7 +170,7 @@ class Spool:
 
     def finish(self, parts: list[Header], meta: Mapping[str, Any]) -> Header:
         """Stream the parts into the final file, then drop the spool."""
-        tensors = {name: joined(parts, name) for name in parts[0].entries if name != CARRY}
+        tensors = {name: joined(parts, name) for name in parts[0].entries if name not in CARRIES}
         with writing(self.final):
             write_atomically(self.final, lambda out: write(out, tensors, meta), scratch=self.folder)
             self._remove_from(0)
@@ -184,9 +186,10 @@ class Spool:
         self._remove_from(0)
 
     def _remove_from(self, number: int) -> None:
-        for path in sorted(self.folder.iterdir()):
-            if path.name >= self.part(number).name or path.name.startswith("."):
-                path.unlink()
+        with writing(self.folder):
+            for path in sorted(self.folder.iterdir()):
+                if path.name >= self.part(number).name or path.name.startswith("."):
+                    path.unlink()
 
 
 def joined(parts: list[Header], name: str) -> Source:

@@ -13,12 +13,12 @@ import torch
 
 from vidcomp.stages.record import source
 from vidcomp.stages.safefile import DamagedFileError, OutputError, check_tensors
-from vidcomp.stages.store import CARRY, Spool, Store, content_digest, record_key
+from vidcomp.stages.store import CARRIES, Spool, Store, content_digest, record_key
 
 
 def add(spool: Spool, number: int, rows: int = 3) -> None:
     value = torch.full((rows, 2), float(number))
-    spool.add(number, {"tokens": source(value), CARRY: source(value)}, {"chunk": number})
+    spool.add(number, {"tokens": source(value), **{name: source(value) for name in CARRIES}}, {"chunk": number})
 
 
 def test_parts_become_one_file_without_carry(tmp_path: Path) -> None:
