@@ -1,57 +1,132 @@
-"""A real video LLM answers from a record, without pixels."""
+"""A real video LLM answers from records, without pixels: videos are prefilled once, each question goes on from them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from ..models.asking import Asker
 from ..models.checkpoint import identify
-from ..models.load import load_llm, prepare
-from ..stages.record import load
+from ..models.load import load_llm, reader_of
+from ..stages.record import VideoRecord, load
 from .build import device as usable
 from .errors import ConfigError
+from .kv import PrefixFile
+
+SAME = ("family", "weights", "config", "settings")  # of a model's identity: the dtype may differ
+OnText = Callable[[str], None]
 
 
-def answer(
-    path: Path, question: str, model_id: str, *, max_new_tokens: int, position_rule: str, device: str = "auto"
-) -> dict[str, Any]:
-    """`answer` (text), `prompt_tokens`, `video_tokens`, `new_tokens` and `seconds` for one question.
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of which model; `settings` stand over its video processor's, as when the record was made."""
 
-    Raises:
-        ConfigError: the record was made for another model; says what differs.
-    """
-    record = load(path)
-    refuse_another_model(record.meta["model"], identify(model_id))
-    where = usable(device)
-    start = time.perf_counter()
-    model, tokenizer = load_llm(model_id, device=where)
-    loaded = time.perf_counter()
+    model: str
+    revision: str | None = None
+    settings: Mapping[str, Any] | None = None
+    dtype: str | None = None
+    device: str = "auto"
+    position_rule: str | None = None
+    count_sizes: bool = False
+    max_new_tokens: int = 128
+    save_kv: Path | None = None
+
+
+class Answerer:
+    """Some records and the model that answers from them. ConfigError: they were made for another one."""
+
+    def __init__(self, paths: Sequence[Path], asked: Asked) -> None:
+        self.asked = asked
+        self.records = [load(path) for path in paths]
+        identity = identify(asked.model, asked.revision, settings=asked.settings)
+        for record in self.records:
+            refuse_another_model(record.meta["model"], identity)
+        start = time.perf_counter()
+        where = usable(asked.device)
+        model, tokenizer = load_llm(asked.model, revision=asked.revision, dtype=asked.dtype, device=where)
+        self.asker = Asker(model, tokenizer, self.records, asked.position_rule, asked.count_sizes)
+        self.file = prefix_file(asked, self.records, identity)
+        self.seconds = {"load": time.perf_counter() - start}
+
+    def prefill(self) -> None:
+        """Prefill the videos, or take them from the file that an earlier run kept."""
+        start = time.perf_counter()
+        with prompt_errors():
+            if self.file is None:
+                self.asker.prefill()
+            elif not self.file.restore(self.asker):
+                self.file.keep(self.asker)
+        self.seconds["prefill"] = time.perf_counter() - start
+
+    def answer(self, question: str, on_text: OnText | None = None) -> dict[str, Any]:
+        """`answer` (text), counts of tokens, and `seconds`; `on_text` hears the text as it comes."""
+        with prompt_errors():
+            prompt = self.asker.prompt(question)
+        start = time.perf_counter()
+        how: dict[str, Any] = {"max_new_tokens": self.asked.max_new_tokens, "do_sample": False}
+        if on_text is not None:
+            how["streamer"] = listener(self.asker, on_text)
+        new = self.asker.ask(question, **how)
+        return {
+            "question": question,
+            "answer": self.asker.tokenizer.decode(new, skip_special_tokens=True).strip(),
+            "prompt_tokens": len(prompt.ids),
+            "video_tokens": sum(len(record) for record in self.records),
+            "new_tokens": len(new),
+            "seconds": {**rounded(self.seconds), "answer": round(time.perf_counter() - start, 3)},
+        }
+
+
+def prefix_file(asked: Asked, records: Sequence[VideoRecord], identity: Mapping[str, Any]) -> PrefixFile | None:
+    """Where the prefix is kept, if it is; two records of one key may hold other tensors, so their digests count."""
+    if asked.save_kv is None:
+        return None
+    held = [[record.meta["key"], record.meta["header_digest"]] for record in records]
+    return PrefixFile(asked.save_kv, {"records": held, "model": dict(identity)})
+
+
+def listener(asker: Asker, on_text: OnText) -> Any:
+    """A transformers streamer that hands on text word by word."""
+    from transformers import TextStreamer
+
+    class Listener(TextStreamer):  # type: ignore[misc]
+        def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+            on_text(text)
+
+    return Listener(asker.tokenizer, skip_prompt=True, skip_special_tokens=True)
+
+
+@contextmanager
+def prompt_errors() -> Any:
+    """What a record or question that does not fit raises is the user's, and one line."""
     try:
-        inputs = prepare(model, tokenizer, record, question, position_rule=position_rule)
+        yield
     except ValueError as e:
         raise ConfigError(str(e)) from None
-    with torch.inference_mode():
-        ids = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
-    new = ids[0, inputs["input_ids"].shape[1] :]
-    return {
-        "answer": tokenizer.decode(new, skip_special_tokens=True).strip(),
-        "prompt_tokens": int(inputs["input_ids"].shape[1]),
-        "video_tokens": len(record),
-        "new_tokens": len(new),
-        "seconds": {"load": round(loaded - start, 3), "answer": round(time.perf_counter() - loaded, 3)},
-    }
+
+
+def rounded(seconds: Mapping[str, float]) -> dict[str, float]:
+    """To a millisecond."""
+    return {name: round(value, 3) for name, value in seconds.items()}
 
 
 def refuse_another_model(recorded: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     """`ConfigError` naming what differs between the model a record was made with and the one asked."""
-    differs = [
-        f"{k}: record {recorded.get(k)!r}, model {given.get(k)!r}"
-        for k in ("family", "weights", "config")
-        if recorded.get(k) != given.get(k)
-    ]
+    reader_of(str(given.get("family")))  # a family without a language model is told as that
+    found = differences(recorded, given)
+    differs = [f"{what}: record {mine!r}, model {theirs!r}" for what, mine, theirs in found if mine != theirs]
     if differs:
         raise ConfigError(f"the record was made for another model ({'; '.join(differs)}): ask the one that encoded it")
+
+
+def differences(recorded: Mapping[str, Any], given: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(what, record's, model's): settings one by one, so that a line names the one that differs."""
+    plain = [(k, recorded.get(k), given.get(k)) for k in SAME if k != "settings"]
+    if any(mine != theirs for _, mine, theirs in plain[:1]):
+        return plain
+    mine, theirs = recorded.get("settings") or {}, given.get("settings") or {}
+    return plain + [(f"settings.{k}", mine.get(k), theirs.get(k)) for k in sorted({*mine, *theirs})]

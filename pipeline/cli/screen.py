@@ -11,6 +11,7 @@ from typing import Any
 
 from ..clock import Watch, unwatched
 from ..report.lines import put as put
+from ..report.lines import put_part as put_part
 from ..report.lines import shown
 
 PLAIN_EVERY_S = 5.0  # seconds between plain progress lines

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ...stages.safefile import OutputError
 
@@ -27,11 +29,24 @@ def put(line: str | None) -> None:
     Raises:
         ReaderGoneError: nobody reads it any more (`| head`). OutputError: it takes no more.
     """
-    try:
+    with written():
         if line is None:
             sys.stdout.flush()
         else:
             print(shown(line))
+
+
+def put_part(text: str) -> None:
+    """Print a piece of text on stdout at once, its own line breaks and no other; errors as `put`."""
+    with written():
+        print("\n".join(shown(line) for line in text.split("\n")), end="", flush=True)
+
+
+@contextmanager
+def written() -> Iterator[None]:
+    """What stdout may raise, as errors of ours."""
+    try:
+        yield
     except BrokenPipeError:
         raise ReaderGoneError from None
     except OSError as e:
