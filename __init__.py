@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .pipeline.api import encode, methods
     from .pipeline.errors import ConfigError
     from .pipeline.reduce import reduce
+    from .stages.dataset import IterableRecordDataset, RecordDataset
     from .stages.failure import SourceError
     from .stages.record import VideoRecord, load
     from .stages.reduction import Reduction
@@ -25,6 +26,8 @@ __version__ = "0.1.0"
 
 _HOME = {
     "ConfigError": ".pipeline.errors",
+    "IterableRecordDataset": ".stages.dataset",
+    "RecordDataset": ".stages.dataset",
     "Reduction": ".stages.reduction",
     "SourceError": ".stages.failure",
     "VideoRecord": ".stages.record",
@@ -39,6 +42,8 @@ _HOME = {
 
 __all__ = [
     "ConfigError",
+    "IterableRecordDataset",
+    "RecordDataset",
     "Reduction",
     "SourceError",
     "VideoRecord",

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,75 +11,31 @@ from typing import TYPE_CHECKING, Any
 from ..models.checkpoint import identify
 from ..stages.failure import SourceError
 from ..stages.safefile import REMEDIES, Header, OutputError
-from ..stages.same_file import FileStamp
-from ..stages.store import Store, content_digest, record_key
+from ..stages.store import Store, record_key
 from .clock import Clock, Watch, unwatched
 from .config import Recipe
+from .content import Content, local, stamp
 from .errors import CONFIG_ERRORS, ConfigError
 from .heavy import signals_held
+from .item import Item
+from .result import Result
 
 if TYPE_CHECKING:
     from .encode import VideoEncoder
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Result:
-    """What became of one input: its one final `status`, and the record's header where there is a record."""
-
-    path: str
-    status: str
-    cached: bool = False
-    header: Header | None = None
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    error: SourceError | None = None
-
-    @classmethod
-    def broken(cls, path: Path, error: Exception) -> Result:
-        """For work that raised what it should not: our bug or the machine's trouble, not the input's."""
-        what = f"{type(error).__name__}: {error}"
-        return cls(str(path), "failed:internal", error=SourceError("internal", what, "please report this"))
-
-    @property
-    def failed(self) -> bool:
-        return self.header is None
-
-    def to_json(self) -> dict[str, Any]:
-        """The object that `encode --json` prints."""
-        if self.header is None:
-            reason = {"reason": self.error.reason, "message": str(self.error)} if self.error else {}
-            return {"path": self.path, "status": self.status, "cached": False, "record": None, **reason}
-        meta = self.header.meta
-        t, h, w = meta["grid"]
-        kept = meta["budget"]["kept"]
-        return {
-            "path": self.path,
-            "status": self.status,
-            "cached": self.cached,
-            "record": str(self.header.path),
-            "key": meta["key"],
-            "source": {"path": self.path, **meta["source"]},
-            "decoded": meta["decoded"],
-            "frames": meta["frames"],
-            "grid": [t, h, w],
-            "tokens_in": t * h * w,
-            "tokens_out": kept,
-            "ratio": kept / (t * h * w),
-            "budget": meta["budget"],
-            "model": meta["model"]["family"],
-            "method": meta["method"]["name"],
-            "seconds": dict(self.seconds),
-            "recipe": meta["recipe_digest"],
-        }
+Build = Callable[[Recipe, Mapping[str, Any]], "VideoEncoder"]
 
 
 class Job:
-    """One recipe over any number of files. The encoder is built on the first file that is not in the cache."""
+    """One recipe over any number of inputs. The encoder is built on the first one that is not in the cache, by `build`
+    where one is given (a runner that reads elsewhere)."""
 
-    def __init__(self, recipe: Recipe, out: Path) -> None:
+    def __init__(self, recipe: Recipe, out: Path, build: Build | None = None) -> None:
         self.recipe = recipe
         self.store = Store(out)
+        self._build = build
         model = recipe.model
         try:
             self.identity = identify(model.id, model.revision, dtype=model.dtype, settings=model.settings)
@@ -88,15 +43,30 @@ class Job:
             raise
         except ValueError as e:
             raise ConfigError(f"model {model.id!r}: {e}") from None
-        self.recipe_digest = recipe.digest(self.identity)
+
+    def recipe_of(self, item: Item) -> Recipe:
+        """The recipe over the item's own window of time, if it has one."""
+        window = {k: v for k, v in (("start_s", item.start_s), ("end_s", item.end_s)) if v is not None}
+        if not window:
+            return self.recipe
+        return self.recipe.model_copy(update={"sample": self.recipe.sample.model_copy(update=window)})
+
+    def digest_of(self, item: Item) -> str:
+        """The digest of `recipe_of`."""
+        recipe = self.recipe_of(item)
+        return self._whole_digest if recipe is self.recipe else recipe.digest(self.identity)
+
+    @cached_property
+    def _whole_digest(self) -> str:
+        return self.recipe.digest(self.identity)
 
     @cached_property
     def encoder(self) -> VideoEncoder:
-        """Model, method and decode child; imports torch."""
+        """Model, method and reader; imports torch."""
         with signals_held():
             from .encode import VideoEncoder
         try:
-            return VideoEncoder(self.recipe, self.identity)
+            return (self._build or VideoEncoder)(self.recipe, self.identity)
         except CONFIG_ERRORS:
             raise
         except Exception as e:  # whatever a model's own code raises: the whole run's trouble, not this input's
@@ -104,35 +74,44 @@ class Job:
             what = " ".join(f"{type(e).__name__}: {e}".split())[:300]
             raise ConfigError(f"model {self.recipe.model.id!r} cannot be loaded ({what})") from None
 
-    def run(self, path: Path, *, force: bool = False, watch: Watch = unwatched) -> Result:
-        """Encode one file, or find its record. A source that fails is a result, not an exception."""
-        clock = Clock()
+    def run(self, item: Item, *, force: bool = False, watch: Watch = unwatched) -> Result:
+        """Encode one input, or find its record. A source that fails is a result, not an exception."""
+        clock, about = Clock(), about_of(self, item)
         try:
-            stamp, content = digest_source(path)
-            key = record_key(content, self.recipe_digest)
-            header = None if force else self.store.find(key)
-            if header is not None:
-                self.store.forget_spool(key)
-                return Result(str(path), header.meta["status"], True, header, clock.seconds())
-            header, waited = self._encode(path, key, content, stamp, force, clock, watch)
+            if item.error is not None:
+                raise item.error
+            with local(item, self.store.out) as content:
+                about |= {"content": content.digest, "stamp": stamp(item, content)}
+                header, cached = self._record(item, content, force, clock, watch)
         except SourceError as e:
-            return Result(str(path), e.status, error=e)
-        return Result(str(path), header.meta["status"], waited, header, clock.seconds())
+            return Result.failed_with(item.name, e, about)
+        return Result.made(item.name, header, cached, clock.seconds(), about | {"source_s": source_s(header)})
 
     def close(self) -> None:
         """Release the encoder, if one was built."""
         if "encoder" in self.__dict__:
             self.encoder.close()
 
+    def _record(self, item: Item, content: Content, force: bool, clock: Clock, watch: Watch) -> tuple[Header, bool]:
+        """The record's header, and whether it was there already."""
+        key = record_key(content.digest, self.digest_of(item))
+        header = None if force else self.store.find(key)
+        if header is not None:
+            self.store.forget_spool(key)
+            return header, True
+        return self._encode(item, key, content, force, clock, watch)
+
     def _encode(
-        self, path: Path, key: str, content: str, stamp: FileStamp, force: bool, clock: Clock, watch: Watch
+        self, item: Item, key: str, content: Content, force: bool, clock: Clock, watch: Watch
     ) -> tuple[Header, bool]:
         """The record's header, and whether another process had made it while this one waited."""
+        recipe = self.recipe_of(item)
+        digest = self.digest_of(item)
         about = {
             "key": key,
-            "content": content,
-            "recipe": self.recipe.resolved(self.identity),
-            "recipe_digest": self.recipe_digest,
+            "content": content.digest,
+            "recipe": recipe.resolved(self.identity),
+            "recipe_digest": digest,
         }
         encoder = self.encoder
         with self.store.spool(key) as spool:
@@ -141,7 +120,8 @@ class Job:
             elif (header := self.store.find(key)) is not None:
                 return header, True
             try:
-                return encoder.encode(path, stamp, spool, about, clock, watch), False
+                window = (item.start_s, item.end_s)
+                return encoder.encode(content, spool, about, clock, watch, window), False
             except OSError as e:
                 if e.errno not in REMEDIES:
                     raise
@@ -151,26 +131,26 @@ class Job:
                 raise
 
 
+def about_of(job: Job, item: Item) -> dict[str, Any]:
+    """What a manifest's row says of an input besides what became of it."""
+    compute = job.recipe.compute
+    said = {"id": item.id, "start_s": item.start_s, "end_s": item.end_s, "url": item.url}
+    return {
+        "recipe": job.digest_of(item),
+        **({} if job.recipe_of(item) is job.recipe else {"recipe_base": job.recipe.digest(job.identity)}),
+        "threads": compute.threads,
+        "device": compute.device,
+        **{name: value for name, value in said.items() if value is not None},
+    }
+
+
+def source_s(header: Header) -> float:
+    """Seconds of video that a record covers."""
+    return float(header.meta["frames"] / header.meta["fps"])
+
+
 def out_folder(out: str | Path) -> Path:
     """The folder of records; an empty name, which pathlib takes for the working folder, is a mistake."""
     if not str(out):
         raise ConfigError("the folder of records has an empty name: name one, or leave -o out")
     return Path(out)
-
-
-def digest_source(path: Path) -> tuple[FileStamp, str]:
-    """State and content digest of a regular, readable, non-empty file; `SourceError` otherwise."""
-    try:
-        if not path.exists():
-            what = f"a link to {path.readlink()}, which is not there" if path.is_symlink() else "no such file"
-            raise SourceError("missing", what, "check the path")
-        if path.is_dir():
-            raise SourceError("unreadable", "the folder cannot be listed", "check its permissions")
-        if not path.is_file():
-            raise SourceError("unreadable", "not a regular file", "give a video file or a folder of them")
-        if path.stat().st_size == 0:
-            raise SourceError("empty", "the file has no bytes", "copy or download it again")
-        stamp = FileStamp.of(path)
-        return stamp, content_digest(path)
-    except OSError as e:
-        raise SourceError("unreadable", f"cannot be read ({e.strerror})", "check its permissions") from None

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ..errors import RUN_ERRORS
-from ..manifest import NAME, Manifest
+from ..manifest import NAME
 from ..report.summary import print_result, print_totals
-from ..runners import inline
-from .screen import complain, print_json, progress
+from .screen import complain, print_json
+from .watch import watching
 
 if TYPE_CHECKING:
-    from ..job import Job, Result
+    from ..item import Item
+    from ..job import Job
+    from ..result import Result
+    from ..run import How
 
 SHOWN_FAILURES = 10
 
+Engine = Literal["local", "ray"]
+
 
 def command(
-    sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files, folders or globs.")],
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files, folders, globs, lists or URLs.")],
     out: Annotated[str, typer.Option("--out", "-o", help="Folder of records.")] = "vidcomp-out",
     config: Annotated[str | None, typer.Option(help="A shipped preset's name, or a YAML file.")] = None,
     settings: Annotated[
@@ -34,87 +38,95 @@ def command(
     tokens: Annotated[int | None, typer.Option(help="Exactly this many tokens for each video.")] = None,
     tokens_per_second: Annotated[float | None, typer.Option(help="Exactly this many a second.")] = None,
     fps: Annotated[float | None, typer.Option(help="Frames sampled a second.")] = None,
+    gate: Annotated[str | None, typer.Option(help="rlt: what hardly changes is not even encoded.")] = None,
+    column: Annotated[str | None, typer.Option(help="Where a list's paths stand.")] = None,
+    engine: Annotated[Engine, typer.Option(help="Where the work is done.")] = "local",
+    workers: Annotated[int | None, typer.Option(min=0, help="Processes; 0: this one; by inputs and cores.")] = None,
+    address: Annotated[str | None, typer.Option(help="Of a Ray cluster to join.")] = None,
+    deadline: Annotated[float | None, typer.Option(min=1, metavar="S", help="Longest a video may take.")] = None,
+    metrics_port: Annotated[int | None, typer.Option(help="Prometheus metrics on this port.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Encode again what is in the cache.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Count `partial` as failed.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> int:
     """Encode videos into records; what is there already is not done again."""
-    from ..corpus import expand
+    from ..corpus import items
     from ..job import Job, out_folder
     from ..overrides import overrides
     from ..presets import build_recipe
+    from ..run import How
 
-    over = overrides(model, retain, tokens, tokens_per_second, fps)
+    over = overrides(model, retain, tokens, tokens_per_second, fps, gate)
     recipe = build_recipe(config, method=method, settings=settings or (), over=over)
-    paths = expand(sources)
+    inputs = items(sources, column)
+    how = How(engine=engine, workers=workers, address=address, force=force, deadline_s=deadline)
     job = Job(recipe, out_folder(out))
-    results = []
+    return carry_out(job, inputs, how, strict=strict, quiet=json, metrics_port=metrics_port)
+
+
+def carry_out(
+    job: Job, inputs: Sequence[Item], how: How, *, strict: bool, quiet: bool, metrics_port: int | None = None
+) -> int:
+    """Run, tell of each input and of the whole; the exit code."""
+    told = Told(alone=len(inputs) == 1, strict=strict, quiet=quiet)
+    for result in results(job, inputs, how, quiet, metrics_port):
+        told.hear(result)
+    if quiet:
+        print_json(told.first.to_json() if told.alone and told.first else told.totals(job))
+    elif not told.alone:
+        print_totals(told.totals(job))
+    return 2 if told.bad else 0
+
+
+def results(job: Job, inputs: Sequence[Item], how: How, quiet: bool, metrics_port: int | None) -> Iterator[Result]:
+    """As `Run.results`, watched; of a single input the record is looked at, not only its name."""
+    from ..run import Run
+
+    run = Run(job, how)
     try:
-        for result in encode_all(job, paths, force=force, quiet=json):
-            results.append(result)
-            tell(result, alone=len(paths) == 1, quiet=json)
+        if len(inputs) == 1 and how.engine == "local" and how.workers is None:
+            run.look_closely()
+        with watching(run, len(inputs), quiet=quiet, metrics_port=metrics_port):
+            yield from run.results(inputs)
     finally:
         job.close()
-    bad = [r for r in results if r.failed or (strict and r.status == "partial")]
-    if json:
-        print_json(results[0].to_json() if len(paths) == 1 else totals(results, bad, job))
-    elif len(paths) > 1:
-        print_totals(totals(results, bad, job))
-    return 2 if bad else 0
 
 
-def encode_all(job: Job, paths: list[Path], *, force: bool, quiet: bool) -> Any:
-    """Each path's result, noted in the manifest as it comes."""
-    from ..job import Result
+class Told:
+    """What a person, or a program, hears of a run; failures and counts are kept, not results."""
 
-    manifest = Manifest(job.store.out)
+    def __init__(self, *, alone: bool, strict: bool, quiet: bool) -> None:
+        self.alone, self.strict, self.quiet = alone, strict, quiet
+        self.first: Result | None = None
+        self.inputs = self.cached = self.bad = 0
+        self.statuses: Counter[str] = Counter()
+        self.failures: list[dict[str, str]] = []
 
-    def work(path: Path) -> Result:
-        with progress(path.name, quiet) as watch:
-            return job.run(path, force=force, watch=watch)
+    def hear(self, result: Result) -> None:
+        """One more input."""
+        self.first = self.first or result
+        self.inputs += 1
+        self.cached += result.cached
+        self.statuses[result.status] += 1
+        bad = result.failed or (self.strict and result.status == "partial")
+        self.bad += bad
+        if bad and len(self.failures) < SHOWN_FAILURES:
+            self.failures.append({"path": result.path, "status": result.status, "message": result.why})
+        self.tell(result)
 
-    for result in inline.run(paths, work, Result.broken, fatal=RUN_ERRORS):
-        manifest.note(row(job, result))
-        yield result
+    def tell(self, result: Result) -> None:
+        """A line for what went wrong, and for what was made; what was known before is only counted."""
+        if result.failed or (result.status == "partial" and (self.alone or not result.cached)):
+            complain(f"{result.path}: {result.status}: {result.why}")
+        if not self.quiet and not result.failed and (self.alone or not result.cached):
+            print_result(result.to_json(), whole=self.alone)
 
-
-def row(job: Job, result: Result) -> dict[str, Any]:
-    """A manifest row: the result, and what the record itself does not say."""
-    keep = ("path", "status", "key", "reason", "message", "cached", "seconds")
-    found = {k: v for k, v in result.to_json().items() if k in keep}
-    return {
-        **found,
-        "recipe": job.recipe_digest,
-        "threads": job.recipe.compute.threads,
-        "device": job.recipe.compute.device,
-    }
-
-
-def tell(result: Result, *, alone: bool, quiet: bool) -> None:
-    """What a person hears of one input."""
-    if result.failed or result.status == "partial":
-        complain(f"{result.path}: {result.status}: {why(result)}")
-    if not quiet and not result.failed:
-        print_result(result.to_json(), whole=alone)
-
-
-def why(result: Result) -> str:
-    """Why it failed, or why no more than a part could be read."""
-    return partly(result.to_json()["decoded"]) if result.error is None else str(result.error)
-
-
-def partly(decoded: dict[str, Any]) -> str:
-    """What of a partial video could be read, and why no more."""
-    declared = "" if decoded["declared"] is None else f" of {decoded['declared']}"
-    return f"{decoded['decoded']}{declared} frames could be read ({decoded['why'] or 'a sampled frame is missing'})"
-
-
-def totals(results: list[Result], bad: list[Result], job: Job) -> dict[str, Any]:
-    """Counts by status, the first that count as failed, and where the manifest lies."""
-    return {
-        "inputs": len(results),
-        "cached": sum(r.cached for r in results),
-        "counts": dict(Counter(r.status for r in results)),
-        "failures": [{"path": r.path, "status": r.status, "message": why(r)} for r in bad[:SHOWN_FAILURES]],
-        "manifest": str(job.store.out / NAME),
-    }
+    def totals(self, job: Job) -> dict[str, Any]:
+        """Counts by status, the first that count as failed, and where the manifest lies."""
+        return {
+            "inputs": self.inputs,
+            "cached": self.cached,
+            "counts": dict(self.statuses),
+            "failures": self.failures,
+            "manifest": str(job.store.out / NAME),
+        }

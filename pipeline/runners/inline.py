@@ -1,32 +1,22 @@
-"""The simplest runner: one input after another, in this process."""
+"""The simplest runner: one task after another, in this process."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
 
-T = TypeVar("T")
-R = TypeVar("R")
-
-log = logging.getLogger(__name__)
+from .events import Done, Event, Message
 
 
-def run(
-    items: Iterable[T],
-    work: Callable[[T], R],
-    broken: Callable[[T, Exception], R],
-    fatal: tuple[type[Exception], ...] = (),
-) -> Iterator[R]:
-    """`work(item)` for each item, in order; where work raises, `broken(item, error)` stands in and the rest goes on.
+class Inline:
+    """Does each task with `work`, which raises only what ends the whole run."""
 
-    An error of a `fatal` kind is the whole run's (a wrong setting) and is raised.
-    """
-    for item in items:
-        try:
-            yield work(item)
-        except fatal:
-            raise
-        except Exception as e:
-            log.debug("work on %r raised", item, exc_info=True)
-            yield broken(item, e)
+    def __init__(self, work: Callable[[Message], Message]) -> None:
+        self._work = work
+
+    def run(self, tasks: Sequence[Message]) -> Iterator[Event]:
+        """See `events.Runner`."""
+        for task in tasks:
+            yield Done(task["number"], self._work(task))
+
+    def close(self) -> None:
+        """Nothing was started."""

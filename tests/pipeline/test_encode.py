@@ -18,6 +18,8 @@ import torch
 
 import vidcomp
 from vidcomp.pipeline.encode import VideoEncoder
+from vidcomp.stages.embed import Embedder
+from vidcomp.stages.read import LocalReader
 from vidcomp.stages.store import Spool
 
 from .conftest import Cli, make_clip, tree_bytes
@@ -249,7 +251,7 @@ def test_several_inputs_are_all_accounted_for(cli: Cli, clip: Path, here: Path) 
     assert said.json["counts"] == {"ok": 2, "failed:not_video": 1}
     assert [f["path"] for f in said.json["failures"]] == ["in/b.mp4"]
     assert len(Path(said.json["manifest"]).read_text().splitlines()) == 3
-    assert "3 inputs: 1 failed:not_video, 2 ok (2 from the cache)" in cli("encode", "in").out
+    assert "3 inputs: 1 failed:not_video, 2 ok (3 from the cache)" in cli("encode", "in").out
 
 
 # -- found by review: each stood broken once ---------------------------------------------------------
@@ -291,13 +293,13 @@ def test_a_file_that_changes_while_it_is_read_gets_no_record(
     cli: Cli, clip: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copy(clip, here / "a.mp4")
-    plan = VideoEncoder.plan
+    opened = LocalReader.open
 
-    def swap(self: VideoEncoder, *rest: Any) -> Any:
+    def swap(self: LocalReader, *rest: Any) -> Any:
         make_clip(here / "a.mp4", frames=20)
-        return plan(self, *rest)
+        return opened(self, *rest)
 
-    monkeypatch.setattr(VideoEncoder, "plan", swap)
+    monkeypatch.setattr(LocalReader, "open", swap)
     said = cli("encode", "a.mp4", "--json")
     assert (said.code, said.json["status"]) == (2, "failed:unreadable")
     assert "changed while it was read" in said.err
@@ -307,27 +309,27 @@ def test_a_file_that_changes_while_it_is_read_gets_no_record(
 def test_values_that_are_not_finite_are_refused(
     cli: Cli, clip: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    embed = VideoEncoder._embed
+    embed = Embedder.embed
 
-    def broken(self: VideoEncoder, *rest: Any) -> Any:
-        grid = embed(self, *rest)
-        grid.data[..., 0] = float("nan")
-        return grid
+    def broken(self: Embedder, *rest: Any) -> Any:
+        chunk = embed(self, *rest)
+        chunk.grid.data[..., 0] = float("nan")
+        return chunk
 
-    monkeypatch.setattr(VideoEncoder, "_embed", broken)
+    monkeypatch.setattr(Embedder, "embed", broken)
     said = cli("encode", clip, "--method", "uniform")
     assert (said.code, said.err.count("\n")) == (2, 1)
     assert "not finite" in said.err
 
 
 def test_the_recipe_decides_the_threads(cli: Cli, clip: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen, embed, before = [], VideoEncoder._embed, torch.get_num_threads()
+    seen, embed, before = [], Embedder.embed, torch.get_num_threads()
 
-    def watch(self: VideoEncoder, *rest: Any) -> Any:
+    def watch(self: Embedder, *rest: Any) -> Any:
         seen.append(torch.get_num_threads())
         return embed(self, *rest)
 
-    monkeypatch.setattr(VideoEncoder, "_embed", watch)
+    monkeypatch.setattr(Embedder, "embed", watch)
     cli("encode", clip)
     cli("encode", clip, "--force", "--set", "compute.threads=3")
     assert seen == [1, 3]

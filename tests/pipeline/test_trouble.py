@@ -19,9 +19,10 @@ from typing import Any
 import pytest
 
 import vidcomp
-from vidcomp.pipeline.corpus import expand
+from vidcomp.pipeline.corpus import items
 from vidcomp.pipeline.errors import ConfigError
 from vidcomp.pipeline.heavy import signals_held
+from vidcomp.pipeline.item import Item
 from vidcomp.pipeline.job import Job
 from vidcomp.pipeline.presets import build_recipe
 from vidcomp.stages import store
@@ -68,7 +69,7 @@ def test_a_disk_that_takes_no_more_ends_the_run(
 
     monkeypatch.setattr(store, "write_atomically", write)
     shutil.copy(clip, here / "a.mp4")
-    said = cli("encode", "a.mp4", clip)
+    said = cli("encode", "a.mp4", clip, "--workers", "0")
     assert (said.code, said.out) == (1, "")
     (line,) = [line for line in said.err.splitlines() if "frames" not in line]
     assert ("vidcomp-out" in line, says in line, "internal" in line) == (True, True, False)
@@ -230,9 +231,9 @@ def test_a_folder_that_cannot_be_listed_is_told(
         return scan(path)
 
     monkeypatch.setattr(os, "scandir", closed)
-    assert [str(p) for p in expand(["in"])] == ["in/a.mp4", "in/closed"]
-    assert [str(p) for p in expand(["in/closed"])] == ["in/closed"]
-    said = cli("encode", "in", "--json")
+    assert [i.name for i in items(["in"])] == ["in/a.mp4", "in/closed"]
+    assert [i.name for i in items(["in/closed"])] == ["in/closed"]
+    said = cli("encode", "in", "--workers", "0", "--json")
     assert (said.code, said.json["counts"]) == (2, {"ok": 1, "failed:unreadable": 1})
     assert "in/closed: failed:unreadable: the folder cannot be listed: check its permissions" in said.err
 
@@ -251,8 +252,8 @@ def test_strict_lists_partial_ones(cli: Cli, clip: Path, here: Path, monkeypatch
 
     half(here / "a.mp4", "faststart")
     shutil.copy(clip, here / "b.mp4")
-    assert cli("encode", "a.mp4", "b.mp4", "--json").json["failures"] == []
-    said = cli("encode", "a.mp4", "b.mp4", "--json", "--strict")
+    assert cli("encode", "a.mp4", "b.mp4", "--workers", "0", "--json").json["failures"] == []
+    said = cli("encode", "a.mp4", "b.mp4", "--workers", "0", "--json", "--strict")
     (listed,) = said.json["failures"]
     assert (said.code, listed["path"], listed["status"]) == (2, "a.mp4", "partial")
     assert "of 200 frames could be read" in listed["message"]
@@ -272,11 +273,12 @@ def test_two_recipes_in_one_folder_add_no_rows_again(cli: Cli, clip: Path, here:
 
 def test_one_who_waited_for_another_says_cached(clip: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = (Job(build_recipe(), here / "out") for _ in range(2))
-    header = first.run(clip).header
-    find = Store.find
+    item = Item.local(str(clip))
+    find, made = Store.find, first.run(item).facts
+    header = find(first.store, made["key"])
     answers = iter([None, header])  # not there yet; there once the lock is ours
     monkeypatch.setattr(Store, "find", lambda self, key: next(answers))
-    result = second.run(clip)
+    result = second.run(item)
     monkeypatch.setattr(Store, "find", find)
     first.close()
     second.close()

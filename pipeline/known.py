@@ -1,0 +1,43 @@
+"""What earlier runs came to, asked without opening a record or hashing an input. Imports no torch.
+
+An input is unchanged while its path, its recipe and its stamp (size, time, inode; a server's tag) are those of its row.
+Its record is there while a file of its name is: presence under its final name is completeness.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from ..stages.store import SUFFIX, Store
+from .item import Item
+from .manifest import Manifest
+from .result import Result
+
+
+class Known:
+    """The manifest and the records of one folder."""
+
+    def __init__(self, out: Path, digest_of: Callable[[Item], str]) -> None:
+        self.manifest = Manifest(out)
+        self._store, self._digest_of = Store(out), digest_of
+        self._present = names_in(out)
+
+    def result(self, item: Item, *, retry: bool = False) -> Result | None:
+        """What became of an input that has not changed since; None: it must be looked at. `retry`: failures too."""
+        row = self.manifest.last(item.name, self._digest_of(item))
+        if row is None or item.stamp_text is None or row.get("stamp") != item.stamp_text:
+            return None
+        key = row.get("key")
+        if key is None:
+            return None if retry else Result.remembered(row, None)
+        return Result.remembered(row, str(self._store.path(key))) if f"{key}{SUFFIX}" in self._present else None
+
+
+def names_in(folder: Path) -> frozenset[str]:
+    """Every name in a folder; none where there is no such folder."""
+    try:
+        return frozenset(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return frozenset()

@@ -1,0 +1,120 @@
+"""How a run goes, as numbers: counted here, shown on a terminal, written to `OUT/run.json` for whoever watches.
+
+`run.json` is for people and monitors: unlike records and manifest it knows clock, host speed and process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..stages.safefile import write_atomically
+from .result import Result
+
+NAME = "run.json"
+EVERY_S = 1.0
+STAGES = ("decode", "embed", "reduce", "store")
+
+
+@dataclass
+class Stats:
+    """One run's counts so far. `size_*` are bytes of inputs, by which the time that is left is guessed."""
+
+    inputs: int
+    workers: int
+    engine: str
+    size_left: int = 0
+    size_done: int = 0
+    done: int = 0
+    cached: int = 0
+    source_s: float = 0.0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    statuses: Counter[str] = field(default_factory=Counter)
+    stage_s: Counter[str] = field(default_factory=Counter)
+    started_s: float = field(default_factory=time.time)
+
+    def count(self, result: Result, size: int) -> None:
+        """One more input has its status."""
+        self.done += 1
+        self.statuses[result.status] += 1
+        self.size_left -= size
+        if result.cached:
+            self.cached += 1
+            return
+        self.size_done += size
+        self.source_s += result.about.get("source_s", 0.0)
+        self.tokens_in += result.facts.get("tokens_in", 0)
+        self.tokens_out += result.facts.get("tokens_out", 0)
+        self.stage_s.update({name: result.facts.get("seconds", {}).get(name, 0.0) for name in STAGES})
+
+    def to_json(self) -> dict[str, Any]:
+        """Counts, rates and what is left; seconds of stages are of all workers together."""
+        spent = max(time.time() - self.started_s, 1e-6)
+        new = self.done - self.cached
+        return {
+            "pid": os.getpid(),
+            "state": "ended" if self.done == self.inputs else "running",
+            "engine": self.engine,
+            "workers": self.workers,
+            "started_s": self.started_s,
+            "seconds": round(spent, 3),
+            "inputs": self.inputs,
+            "done": self.done,
+            "cached": self.cached,
+            "statuses": dict(self.statuses),
+            "failed": sum(n for status, n in self.statuses.items() if status.startswith("failed")),
+            "videos_per_s": round(new / spent, 4),
+            "video_hours_per_hour": round(self.source_s / spent, 3),
+            "tokens_in": self.tokens_in,
+            "tokens_out": self.tokens_out,
+            "stage_seconds": {name: round(self.stage_s[name], 3) for name in STAGES},
+            "bottleneck": max(STAGES, key=lambda name: self.stage_s[name]) if new else None,
+            "eta_s": round(spent * self.size_left / self.size_done, 1) if self.size_done else None,
+        }
+
+
+class StatsFile:
+    """`OUT/run.json`, written now and then. It is no result: where it cannot be written, the run goes on."""
+
+    def __init__(self, out: Path, stats: Stats) -> None:
+        self.path, self.stats = out / NAME, stats
+        self._written_s = float("-inf")
+
+    def write(self, *, now: bool = False) -> None:
+        """At most once in `EVERY_S`, unless `now`."""
+        if not now and time.monotonic() - self._written_s < EVERY_S:
+            return
+        self._written_s = time.monotonic()
+        data = json.dumps(self.stats.to_json(), sort_keys=True).encode() + b"\n"
+        with suppress(OSError):
+            write_atomically(self.path, lambda out: out.write(data))
+
+
+def read_stats(out: Path) -> Mapping[str, Any] | None:
+    """The last run's numbers; None where there are none. One whose process is gone has `stopped`."""
+    try:
+        found: dict[str, Any] = json.loads((out / NAME).read_bytes())
+        if found["state"] == "running" and not alive(int(found["pid"])):
+            found["state"] = "stopped"
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Whether a process of this number runs on this machine."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
