@@ -20,6 +20,7 @@ from .framewise_pixels import Size
 from .image_pixels import planes
 from .jsonfile import CheckpointError
 from .plain_passes import BATCH_PIXELS, places
+from .transfer import to_device
 from .types import TokenGrid, law
 
 
@@ -138,7 +139,7 @@ class Framewise(Family):
 
     def _pass(self, parts: Parts, frames: Tensor, seen: Tensor, wants: frozenset[str]) -> dict[str, Tensor]:
         """uint8 (B,h,w,3), bool (B,P) -> `data` (B,N,D), and what else is asked for."""
-        pixels = planes(frames.to(seen.device), self.checkpoint.settings).to(parts.tower.dtype)
+        pixels = planes(to_device(frames, seen.device), self.checkpoint.settings).to(parts.tower.dtype)
         entering, watch = self.embed(parts.tower, pixels), "attention" in wants
         here, count = places(seen, self.special), entering.shape[1]
         states, received = framewise_tower.run(

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .image_pixels import planes
 from .scores import watching
+from .transfer import to_device
 
 BATCH_PIXELS = 16 * 448 * 448  # of one pass
 
@@ -108,7 +109,7 @@ class Passes:
         attention = torch.zeros(len(sized), patches, device=on) if "attention" in wants else None
         vectors = torch.zeros(len(sized), width, device=on, dtype=dtype) if "frame_vectors" in wants else None
         for at in self._cut(sized, keep):
-            found = self._pass(sized[at].to(on), None if keep is None else keep[at].to(on), wants)
+            found = self._pass(to_device(sized[at], on), None if keep is None else keep[at].to(on), wants)
             for whole, part in zip((tokens, attention, vectors), found, strict=True):
                 if whole is not None and part is not None:
                     whole[at.to(on)] = part

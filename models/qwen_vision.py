@@ -19,6 +19,7 @@ from torch import Tensor
 from . import qwen_keep, qwen_patches, scores
 from .checkpoint import Checkpoint
 from .resize import resize_uint8
+from .transfer import to_device
 from .types import TokenGrid, law
 
 BATCH_PIXELS = 8 * 2 * 448 * 448  # of one pass through the tower: 8 steps of 448 x 448
@@ -130,7 +131,7 @@ class QwenVision:
         passes = [self._pass(part, size, mask, wants) for part, mask in parts]
         found = {name: torch.cat([one[name] for one in passes]) for name in passes[0]}
         data, attention = found.pop("tokens"), found.pop("attention", None)
-        valid = None if keep is None else shown.to(data.device)
+        valid = None if keep is None else to_device(shown, data.device)
         vectors = qwen_keep.step_means(data, valid) if "frame_vectors" in wants else None
         return TokenGrid(data, pts_s[:: self.temporal_patch], attention, vectors, valid, found)
 
@@ -153,12 +154,12 @@ class QwenVision:
         merge, watch = settings["merge_size"], "attention" in wants
         if not shown.any():
             return self._nothing(shown, like, watch)
-        sized = self.resize(frames, size).to(like.device)
+        sized = to_device(self.resize(frames, size), like.device)
         grid = qwen_patches.grid_of(sized, settings)
-        told = {name: value.to(like.device) for name, value in self.told(grid, shown).items()}
-        kept = None if shown.all() else qwen_keep.patch_rows(shown, merge).to(like.device)
+        told = {name: to_device(value, like.device) for name, value in self.told(grid, shown).items()}
+        kept = None if shown.all() else to_device(qwen_keep.patch_rows(shown, merge), like.device)
         pixels = qwen_patches.patchify(sized, settings, kept).to(like.dtype)
-        found = (self._watched if watch else self.rows)(pixels, grid.to(like.device), told)
+        found = (self._watched if watch else self.rows)(pixels, to_device(grid, like.device), told)
         return {name: qwen_keep.spread(rows, shown) for name, rows in found.items()}
 
     def _watched(self, pixels: Tensor, grid: Tensor, told: dict[str, Tensor]) -> Rows:

@@ -134,7 +134,8 @@ class Job:
 def about_of(job: Job, item: Item) -> dict[str, Any]:
     """What a manifest's row says of an input besides what became of it."""
     compute = job.recipe.compute
-    said = {"id": item.id, "start_s": item.start_s, "end_s": item.end_s, "url": item.url}
+    plain = item.url if item.url == item.name else None  # one with a password or a signed query is not written down
+    said = {"id": item.id, "start_s": item.start_s, "end_s": item.end_s, "url": plain}
     return {
         "recipe": job.digest_of(item),
         **({} if job.recipe_of(item) is job.recipe else {"recipe_base": job.recipe.digest(job.identity)}),

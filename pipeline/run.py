@@ -26,6 +26,7 @@ from .recipes import keep_recipe
 from .result import Result
 from .runners.events import Done, Event, Heard, Lost, Message, Runner, RunnerError
 from .runners.inline import Inline
+from .spool import remove_leftovers
 from .stats import Stats, StatsFile
 from .tasks import attempt, hello, item_of, result_of, task_of
 
@@ -114,6 +115,7 @@ class Run:
         """Each item and its result, as they come."""
         if not left:
             return
+        remove_leftovers(self.job.store.out)
         if self.stats.inputs > 1:
             keep_recipe(self.job)
         tasks = [task_of(number, item) for number, item in enumerate(left)]
