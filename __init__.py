@@ -12,8 +12,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .models.load import load_model, prepare
+    from .models.asking import Asker
+    from .models.load import load_llm, load_model, prepare
     from .models.preprocess import preprocess
+    from .models.sizes import counting_sizes
     from .pipeline.api import encode, methods
     from .pipeline.errors import ConfigError
     from .pipeline.reduce import reduce
@@ -25,14 +27,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Asker": ".models.asking",
     "ConfigError": ".pipeline.errors",
     "IterableRecordDataset": ".stages.dataset",
     "RecordDataset": ".stages.dataset",
     "Reduction": ".stages.reduction",
     "SourceError": ".stages.failure",
     "VideoRecord": ".stages.record",
+    "counting_sizes": ".models.sizes",
     "encode": ".pipeline.api",
     "load": ".stages.record",
+    "load_llm": ".models.load",
     "load_model": ".models.load",
     "methods": ".pipeline.api",
     "prepare": ".models.load",
@@ -41,14 +46,17 @@ _HOME = {
 }
 
 __all__ = [
+    "Asker",
     "ConfigError",
     "IterableRecordDataset",
     "RecordDataset",
     "Reduction",
     "SourceError",
     "VideoRecord",
+    "counting_sizes",
     "encode",
     "load",
+    "load_llm",
     "load_model",
     "methods",
     "prepare",

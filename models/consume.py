@@ -17,7 +17,7 @@ from torch import Tensor
 
 from . import prompt
 from .reader import Reader, Span
-from .types import KeptVideo
+from .types import AudioTokens, KeptVideo
 
 Videos = KeptVideo | Sequence[KeptVideo]
 
@@ -85,8 +85,15 @@ def lay_out(
     pieces = [piece for pair in zip(texts, [*spans, None], strict=True) for piece in pair if piece is not None]
     laid = joined(pieces, reader.axes)
     wanted = sum(len(record.tokens) + reader.specials for record in records)
-    refuse_stray(int((laid.ids == reader.placeholder(config)).sum()), wanted)
+    refuse_stray("video", laid.ids, reader.placeholder(config), wanted)
+    if reader.hears is not None:
+        refuse_stray("audio", laid.ids, reader.hears(config), sum(len(sound.tokens) for sound in sounds(records)))
     return laid
+
+
+def sounds(records: Sequence[KeptVideo]) -> list[AudioTokens]:
+    """What is heard, of the videos that have sound."""
+    return [record.audio for record in records if record.audio is not None and record.audio.count]
 
 
 def joined(pieces: Sequence[Tensor | Span], axes: int) -> Prompt:
@@ -116,11 +123,12 @@ def stacked(prompts: Sequence[Prompt], pad_id: int, axes: int, device: Any) -> d
     return {name: value.to(device) for name, value in inputs.items()}
 
 
-def refuse_stray(found: int, wanted: int) -> None:
+def refuse_stray(kind: str, ids: Tensor, placeholder: int, wanted: int) -> None:
     """`ValueError` unless every placeholder of the prompt stands for a row: a question may spell one."""
+    found = int((ids == placeholder).sum())
     if found != wanted:
         raise ValueError(
-            f"the prompt holds {found} video placeholders for {wanted} rows: the question spells the placeholder"
+            f"the prompt holds {found} {kind} placeholders for {wanted} rows: the question spells the placeholder"
         )
 
 

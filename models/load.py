@@ -111,11 +111,16 @@ def prepare(
 
     `rules`: `position_rule`, one of the family's `READER.rules`.
     """
-    for held in (record, *record) if isinstance(record, list | tuple) else (record,):
-        if isinstance(held, str | PathLike):
-            raise TypeError(f"prepare takes a record, got the path {str(held)!r}: load it first, vidcomp.load(path)")
+    refuse_paths(record)
     family = getattr(getattr(model, "config", None), "model_type", None)
     return consume.prepare(reader_of(str(family)), model, tokenizer, record, question, **rules)
+
+
+def refuse_paths(given: Any) -> None:
+    """TypeError where a path stands for a record, or for one of several."""
+    for held in (given, *given) if isinstance(given, list | tuple) else (given,):
+        if isinstance(held, str | PathLike):
+            raise TypeError(f"a record is needed, got the path {str(held)!r}: load it first, vidcomp.load(path)")
 
 
 def reader_of(family: str) -> Reader:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .consume import check
+from .consume import check, sounds
 from .qwen_prompt import mark
 from .reader import Span
 from .types import AudioTokens, KeptVideo
@@ -145,15 +145,11 @@ def with_sound(model: Any, input_ids: Tensor, records: Sequence[KeptVideo], hand
     """What a video family hands over, and `inputs_embeds` (B,N,D) where a record has sound: text and audio tokens in
     their places, video placeholders as they are (the model replaces them, and adds deepstack rows there, by itself).
 
-    `mm_encoder_outputs` has no room for audio, and the model does not count audio rows: both are done here. Raises
-    `ValueError` where the prompt holds another number of audio placeholders than there are rows.
+    `mm_encoder_outputs` has no room for audio. The model does not count audio rows; `consume.lay_out` has.
     """
-    rows = [record.audio.tokens for record in records if record.audio is not None and record.audio.count]
-    places = input_ids == model.config.audio_token_id
-    wanted, found = sum(map(len, rows)), int(places.sum())
-    if found != wanted:
-        raise ValueError(f"the prompt holds {found} audio placeholders for {wanted} rows: does the question spell one?")
+    rows = [sound.tokens for sound in sounds(records)]
     if not rows:
         return handed
+    places = input_ids == model.config.audio_token_id
     embedded = model.get_input_embeddings()(input_ids)
     return {"inputs_embeds": embedded.masked_scatter(places[..., None], torch.cat(rows).to(embedded)), **handed}

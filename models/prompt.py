@@ -48,8 +48,8 @@ def _prompt_ids(tokenizer: Any, text: str) -> list[int]:
     """With what the tokenizer puts around every text (Llama's BOS), unless the text begins with that, as processors
     have it."""
     bos = tokenizer.bos_token
-    return list(tokenizer(text, add_special_tokens=not (bos and text.startswith(bos)))["input_ids"])
+    return list(tokenizer(text, add_special_tokens=not (bos and text.startswith(bos)), verbose=False)["input_ids"])
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])

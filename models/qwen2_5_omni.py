@@ -115,6 +115,7 @@ READER = Reader(
     llm="models.qwen2_5_omni:Qwen2_5OmniThinkerForConditionalGeneration",
     mark=qwen_prompt.mark,
     placeholder=lambda config: int(config.video_token_id),
+    hears=lambda config: int(config.audio_token_id),
     span=span,
     hand_over=hand_over,
     axes=3,

@@ -112,6 +112,7 @@ READER = Reader(
     llm="models.qwen3_omni_moe:Qwen3OmniMoeThinkerForConditionalGeneration",
     mark=qwen_prompt.mark,
     placeholder=lambda config: int(config.video_token_id),
+    hears=lambda config: int(config.audio_token_id),
     span=span,
     hand_over=hand_over,
     axes=3,

@@ -44,7 +44,8 @@ class Reader:
     `span(config, tokenizer, record, rule)`: the video in the prompt. `hand_over(model, input_ids, records)`: what goes
     with the ids, for the videos of the whole batch in order: `mm_encoder_outputs`, anew at each call (beam search
     changes it in place), and what else the family needs. `facts`: keys of the record's meta that `span` reads.
-    `specials`: placeholders of each video that stand for no row; they end its span. `text(tokenizer, question,
+    `specials`: placeholders of each video that stand for no row; they end its span. `hears(config)`: the id that stands
+    for a row of sound, of a model that listens. `text(tokenizer, question,
     records)`: the whole prompt as text, in which each video is one mark; None: as the chat template writes it.
     """
 
@@ -57,6 +58,7 @@ class Reader:
     rules: tuple[str, ...] = ("grid",)
     facts: tuple[str, ...] = ()
     specials: int = 0
+    hears: Callable[[Any], int] | None = None
     text: Callable[[Any, str, Sequence[KeptVideo]], str] | None = None
 
     def llm_class(self) -> Any:

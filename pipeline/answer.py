@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,10 @@ from ..models.checkpoint import identify
 from ..models.load import load_llm, reader_of
 from ..stages.record import VideoRecord, load
 from .build import device as usable
-from .errors import ConfigError
+from .errors import CONFIG_ERRORS, ConfigError
 from .kv import PrefixFile
+
+log = logging.getLogger(__name__)
 
 SAME = ("family", "weights", "config", "settings")  # of a model's identity: the dtype may differ
 OnText = Callable[[str], None]
@@ -42,20 +45,25 @@ class Answerer:
     def __init__(self, paths: Sequence[Path], asked: Asked) -> None:
         self.asked = asked
         self.records = [load(path) for path in paths]
-        identity = identify(asked.model, asked.revision, settings=asked.settings)
+        with usage_errors():
+            identity = identify(asked.model, asked.revision, settings=asked.settings)
         for record in self.records:
             refuse_another_model(record.meta["model"], identity)
         start = time.perf_counter()
-        where = usable(asked.device)
-        model, tokenizer = load_llm(asked.model, revision=asked.revision, dtype=asked.dtype, device=where)
-        self.asker = Asker(model, tokenizer, self.records, asked.position_rule, asked.count_sizes)
+        self.asker = Asker(*loaded(asked), self.records, asked.position_rule, asked.count_sizes)
         self.file = prefix_file(asked, self.records, identity)
         self.seconds = {"load": time.perf_counter() - start}
+
+    def check(self, questions: Sequence[str]) -> None:
+        """ConfigError for a question that cannot be asked: told before the videos are prefilled."""
+        with usage_errors():
+            for question in questions:
+                self.asker.prompt(question)
 
     def prefill(self) -> None:
         """Prefill the videos, or take them from the file that an earlier run kept."""
         start = time.perf_counter()
-        with prompt_errors():
+        with usage_errors():
             if self.file is None:
                 self.asker.prefill()
             elif not self.file.restore(self.asker):
@@ -64,13 +72,13 @@ class Answerer:
 
     def answer(self, question: str, on_text: OnText | None = None) -> dict[str, Any]:
         """`answer` (text), counts of tokens, and `seconds`; `on_text` hears the text as it comes."""
-        with prompt_errors():
-            prompt = self.asker.prompt(question)
+        prompt = self.asker.prompt(question)
         start = time.perf_counter()
         how: dict[str, Any] = {"max_new_tokens": self.asked.max_new_tokens, "do_sample": False}
         if on_text is not None:
             how["streamer"] = listener(self.asker, on_text)
-        new = self.asker.ask(question, **how)
+        with usage_errors():
+            new = self.asker.ask(question, **how)
         return {
             "question": question,
             "answer": self.asker.tokenizer.decode(new, skip_special_tokens=True).strip(),
@@ -79,6 +87,19 @@ class Answerer:
             "new_tokens": len(new),
             "seconds": {**rounded(self.seconds), "answer": round(time.perf_counter() - start, 3)},
         }
+
+
+def loaded(asked: Asked) -> tuple[Any, Any]:
+    """(language model, tokenizer); ConfigError where that cannot be had."""
+    where = usable(asked.device)
+    try:
+        return load_llm(asked.model, revision=asked.revision, dtype=asked.dtype, device=where)
+    except CONFIG_ERRORS:
+        raise
+    except Exception as e:  # whatever the model's own code raises
+        log.debug("the language model cannot be loaded", exc_info=True)
+        what = " ".join(f"{type(e).__name__}: {e}".split())[:300]
+        raise ConfigError(f"model {asked.model!r} cannot be loaded ({what})") from None
 
 
 def prefix_file(asked: Asked, records: Sequence[VideoRecord], identity: Mapping[str, Any]) -> PrefixFile | None:
@@ -101,10 +122,12 @@ def listener(asker: Asker, on_text: OnText) -> Any:
 
 
 @contextmanager
-def prompt_errors() -> Any:
-    """What a record or question that does not fit raises is the user's, and one line."""
+def usage_errors() -> Iterator[None]:
+    """What a record, question or option that does not fit raises is the user's, and one line."""
     try:
         yield
+    except CONFIG_ERRORS:
+        raise
     except ValueError as e:
         raise ConfigError(str(e)) from None
 

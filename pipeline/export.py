@@ -198,6 +198,6 @@ def held(folder: Path) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):
-            remove(folder / SCRATCH)
-            (folder / ".lock").unlink()
+            for left in (folder / SCRATCH, *folder.glob(".*.tmp"), folder / ".lock"):
+                remove(left)
         os.close(lock)

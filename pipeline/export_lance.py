@@ -46,7 +46,6 @@ class Lance(Format):
                 shutil.rmtree(folder / name)
 
     def finish(self, folder: Path, shards: Sequence[tuple[str, int]]) -> None:
-        self.begin(folder)  # half a commit of a run that was killed
         with plain_errors():
             like = layout(folder / SCRATCH)
             parts = [FragmentMetadata(n, [placed(folder / name, like)], rows) for n, (name, rows) in enumerate(shards)]

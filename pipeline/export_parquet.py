@@ -10,13 +10,11 @@ import pyarrow.parquet as pq
 
 from ..stages.safefile import Header
 from .export_format import Format, Item
-from .export_table import LISTS, SCHEMA, odd_tensor, row
-
-LARGEST = (1 << 31) - (1 << 20)  # bytes of one cell: Parquet counts them in 31 bits
+from .export_table import SCHEMA, odd_tensor, row
 
 
 class Parquet(Format):
-    """No dictionary: it would take equal numbers with different bits (0.0 and -0.0) for the same."""
+    """No dictionaries: a group is one row, and zstd finds what repeats within it."""
 
     pattern = r"shard-\d{6,}\.parquet"
 
@@ -24,10 +22,6 @@ class Parquet(Format):
         return f"shard-{number:06d}.parquet"
 
     def refusal(self, header: Header) -> str | None:
-        cells = {name: entry.end - entry.start for name, entry in header.entries.items() if name not in LISTS}
-        large = [name for name, size in cells.items() if size > LARGEST]
-        if large:
-            return f"its {large[0]} are {cells[large[0]]} bytes, over the 2 GiB of a Parquet cell: take another format"
         return odd_tensor(header)
 
     def write(self, path: Path, items: Sequence[Item]) -> None:

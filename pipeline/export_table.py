@@ -1,13 +1,16 @@
 """A record as one row of a table, for Parquet and Lance; imports pyarrow.
 
-Tensors whose type every record shares are lists of numbers. The others, `tokens` first, are raw bytes beside their
-dtype and shape: Arrow has no bfloat16, and every bit must come back.
+Tensors whose type every record shares are lists of numbers. The others, `tokens` first, are the raw bytes of each of
+their rows, beside dtype and shape: Arrow has no bfloat16, and every bit must come back. (One cell with a whole tensor in
+it would end at Parquet's 2 GiB, and its writer would need ten times that.)
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from ..stages.safefile import Header, read_header
@@ -26,7 +29,7 @@ FACTS = {
     "frames": pa.int64(), "grid": pa.list_(pa.int64(), 3), "tokens_in": pa.int64(), "tokens_out": pa.int64(),
     "meta": pa.string(),
 }
-RAW = {"dtype": pa.string(), "shape": pa.list_(pa.int64()), "data": pa.large_binary()}
+RAW = {"rows": pa.list_(pa.large_binary()), "dtype": pa.string(), "shape": pa.list_(pa.int64())}
 # fmt: on
 
 
@@ -38,7 +41,7 @@ def element(kind: pa.DataType, width: int) -> pa.DataType:
 SCHEMA = pa.schema(
     {
         **FACTS,
-        "tokens": RAW["data"],
+        "tokens": RAW["rows"],
         "tokens_dtype": RAW["dtype"],
         "tokens_shape": RAW["shape"],
         **{name: pa.list_(element(kind, width)) for name, (_, kind, width) in LISTS.items()},
@@ -60,27 +63,28 @@ def row(item: Item) -> pa.RecordBatch:
     """One record; its tensors are in memory while the row is."""
     header = read_header(item.path)
     told = facts(header)
-    tokens = raw(header, "tokens")
     columns: dict[str, Any] = {name: pa.array([told[name]], kind) for name, kind in FACTS.items()}
-    columns["tokens"] = blob(tokens["data"])
-    columns["tokens_dtype"] = pa.array([tokens["dtype"]], RAW["dtype"])
-    columns["tokens_shape"] = pa.array([tokens["shape"]], RAW["shape"])
+    columns["tokens"], columns["tokens_dtype"], columns["tokens_shape"] = raw(header, ["tokens"])
     columns |= {name: numbers(header, name) for name in LISTS}
-    others = [{"name": name, **raw(header, name)} for name in sorted(header.entries.keys() - LISTS.keys() - {"tokens"})]
-    columns["other"] = pa.array([others], SCHEMA.field("other").type)
+    names = sorted(header.entries.keys() - LISTS.keys() - {"tokens"})
+    kinds = SCHEMA.field("other").type.value_type
+    others = pa.StructArray.from_arrays([pa.array(names, pa.string()), *raw(header, names)], fields=list(kinds))
+    columns["other"] = pa.ListArray.from_arrays(pa.array([0, len(names)], pa.int32()), others)
     return pa.record_batch([columns[name] for name in SCHEMA.names], schema=SCHEMA)
 
 
-def raw(header: Header, name: str) -> dict[str, Any]:
-    """A tensor as bytes, with torch's name of its dtype and its shape."""
-    entry = header.entries[name]
-    return {"dtype": DTYPES[entry.dtype], "shape": list(entry.shape), "data": tensor_bytes(header.path, entry)}
-
-
-def blob(data: bytes) -> pa.Array:
-    """A column of one cell that is these bytes, not copied."""
-    offsets = pa.array([0, len(data)], pa.int64()).buffers()[1]
-    return pa.Array.from_buffers(RAW["data"], 1, [None, offsets, pa.py_buffer(data)])
+def raw(header: Header, names: Sequence[str]) -> list[pa.Array]:
+    """Tensors as `RAW` has them: the bytes of their rows (along the first axis), torch's name of their dtype, shape."""
+    entries = [header.entries[name] for name in names]
+    data = [tensor_bytes(header.path, entry) for entry in entries]
+    counts = [entry.shape[0] if entry.shape else 1 for entry in entries]
+    steps = np.repeat([len(d) // max(n, 1) for d, n in zip(data, counts, strict=True)], counts)
+    ends = np.concatenate([[0], np.cumsum(steps)]).astype(np.int64)
+    joined = data[0] if len(data) == 1 else b"".join(data)
+    cells = pa.Array.from_buffers(pa.large_binary(), len(steps), [None, pa.py_buffer(ends), pa.py_buffer(joined)])
+    rows = pa.ListArray.from_arrays(pa.array(np.cumsum([0, *counts]), pa.int32()), cells)
+    dtypes = pa.array([DTYPES[entry.dtype] for entry in entries], RAW["dtype"])
+    return [rows, dtypes, pa.array([list(entry.shape) for entry in entries], RAW["shape"])]
 
 
 def numbers(header: Header, name: str) -> pa.Array:

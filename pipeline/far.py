@@ -6,176 +6,158 @@ stores and accounts just as one process does, so the records are the same bytes.
 
 from __future__ import annotations
 
+import math
 import os
-import secrets
-import time
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import suppress
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError
+from .runners.actor import Crew, Orders
+from .runners.apart import Apart
+from .runners.parts import Stream
+from .runners.worker import Say, Work
+from .same_code import check_code, code_here
+from .same_folder import Mark
 from .tasks import fatal, hello, prepare
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ..models.types import Frames
-    from ..stages.decode_info import Outcome, SourceInfo
-    from ..stages.read import LocalReader, Plan, Window
     from .config import Recipe
+    from .encode import VideoEncoder
     from .run import How
-    from .runners.events import Runner
+    from .runners.events import Message, Runner
 
-Stream = Callable[..., Iterator[Any]]
+CLUSTER = (sys.executable, "-P", "-m", "vidcomp.pipeline.cli.cluster")
+STALL_S = 900.0  # a worker that has not got one chunk further in that time hangs
+SILENCE_S = 1800.0  # a run of which nothing is heard for so long: its cluster gives it no worker, or hangs
+
+
+# -- where the run is started ------------------------------------------------------------------------
+
+
+class OnCluster(Apart):
+    """See `events.Runner`; OUT is marked for as long as the run goes."""
+
+    def __init__(self, recipe: Recipe, out: Path, how: How, command: Sequence[str] = CLUSTER) -> None:
+        self.mark = Mark.leave(out)
+        told = {
+            **hello(recipe, out, how.force),
+            "code": code_here(),
+            "mark": self.mark.path.name,
+            "folder": os.getcwd(),
+            "workers": how.workers or None,
+            "address": how.address,
+            "deadline_s": how.deadline_s,
+        }
+        super().__init__(command, told, silence_s=SILENCE_S)
+
+    def close(self) -> None:
+        try:
+            super().close()
+        finally:
+            self.mark.remove()
 
 
 def ray_runner(recipe: Recipe, out: Path, how: How) -> Runner:
-    """A runner on Ray; ConfigError where it is not installed."""
-    try:
-        from .runners.ray import RayRunner, Share, quiet
-    except ImportError as error:
-        raise ConfigError(f"--engine ray needs Ray ({error}): pip install 'vidcomp[ray]'") from None
-    told = {**hello(recipe, out, how.force), "deadline_s": how.deadline_s, "token": leave_token(out)}
-    gpus = 1.0 if recipe.compute.device.startswith("cuda") else 0.0
-    runner = RayRunner(
-        prepare=far_work,
-        told=told,
-        fatal=fatal,
-        whole=Share(recipe.compute.threads, gpus),
-        parts=Share(1),
-        workers=how.workers or 1,
-        address=how.address,
+    """A runner on Ray; ConfigError where it is not installed, or cannot be reached so."""
+    if find_spec("ray") is None:
+        raise ConfigError("--engine ray needs Ray: pip install 'vidcomp[ray]'")
+    if how.address is not None and "://" in how.address:
+        raise ConfigError(f"--address {how.address}: join from one of its nodes, with the head's host:port or auto")
+    decode = recipe.decode.model_copy(update={"threads": recipe.decode.threads or 1})  # as many as are asked of a node
+    return OnCluster(recipe.model_copy(update={"decode": decode}), out, how)
+
+
+# -- the process that leads the run ------------------------------------------------------------------
+
+
+def lead(told: Mapping[str, Any]) -> Runner:
+    """The runner that `OnCluster`'s process hosts."""
+    from .config import Recipe
+    from .runners.ray import RayRunner
+
+    recipe, workers = Recipe.model_validate(told["recipe"]), told["workers"]
+    return RayRunner(
+        Orders(far_work, told, fatal, told["deadline_s"], STALL_S),
+        partial(crew_of, recipe, workers or (1 if told["address"] is None else None)),
+        address=told["address"],
+        own_cpus=(workers or 1) * (recipe.compute.threads + reading_cpus(recipe)),
     )
-    quiet()
-    return runner
 
 
-def leave_token(out: Path) -> str:
-    """A file in OUT that every node must see: OUT has to be on storage that they share."""
-    out.mkdir(parents=True, exist_ok=True)
-    token = f".cluster-{secrets.token_hex(8)}"
-    (out / token).touch()
-    return token
+def reading_cpus(recipe: Recipe) -> int:
+    """What one video that is read takes of a node."""
+    return recipe.decode.threads * recipe.decode.processes
 
 
-def far_work(told: Mapping[str, Any], stream: Stream) -> Any:
-    """What an actor does: `tasks.prepare` with a reader that reads elsewhere."""
+def crew_of(recipe: Recipe, workers: int | None, cpus: float, gpus: float) -> Crew:
+    """So many workers as are asked for, or one for each GPU, or for as many CPUs as one and what reads for it take;
+    in any case no more than leave room for one that reads. More workers than GPUs share these."""
+    threads, reading = recipe.compute.threads, reading_cpus(recipe)
+    on_gpu = recipe.compute.device.startswith("cuda") or (recipe.compute.device == "auto" and gpus >= 1)
+    if on_gpu and gpus < 1:
+        raise ConfigError("the cluster has no GPU: add a node with one, or --set compute.device=cpu")
+    room = int((cpus - reading) // threads)
+    if room < 1:
+        raise ConfigError(f"the cluster has {cpus:g} CPUs, one worker and what reads for it take {threads + reading}")
+    wanted = workers or (int(gpus) if on_gpu else int(cpus // (threads + reading)))
+    actors = max(min(wanted, room), 1)
+    share = 0.0 if not on_gpu else 1.0 / math.ceil(actors / gpus)
+    return Crew(actors, threads, share, actors * threads + reading)
+
+
+# -- what an actor does ------------------------------------------------------------------------------
+
+
+def far_work(told: Mapping[str, Any], stream: Stream) -> Work:
+    """`tasks.prepare` with a reader that reads elsewhere, for several threads."""
+    check_code(told["code"])
+    check_folder(Path(told["out"]), told["mark"])
     import torch
 
-    from .encode import VideoEncoder
+    torch.set_num_threads(told["recipe"]["compute"]["threads"])
+    work = prepare(told, Building(told, stream))
 
-    out, token = Path(told["out"]), told["token"]
-    if not (out / token).exists():
-        raise ConfigError(f"{out} is not the same folder on node {os.uname().nodename}: put OUT on shared storage")
-    torch.set_num_threads(told["recipe"]["compute"]["threads"])  # once: several videos are in flight in one process
+    def do(task: Message, say: Say) -> Mapping[str, Any]:
+        path = task["path"]
+        return work({**task, "path": path and os.path.join(told["folder"], path)}, say)
 
-    def build(recipe: Recipe, identity: Mapping[str, Any]) -> VideoEncoder:
-        return VideoEncoder(recipe, identity, FarReader(stream, told["recipe"], told["deadline_s"]))
-
-    return prepare(told, build)
+    return do
 
 
-@lru_cache(maxsize=1)
-def reader_of(recipe: str) -> LocalReader:
-    """This process's reader of a recipe (JSON): its decode child is kept from video to video."""
-    from .build import build_encoder
-    from .config import Recipe
-    from .encode import local_reader
-
-    told = Recipe.model_validate_json(recipe)
-    return local_reader(told, build_encoder(told))
+def check_folder(out: Path, mark: str) -> None:
+    """`ConfigError` unless this machine sees the folder of the run."""
+    if not (out / mark).exists():
+        node = os.uname().nodename
+        raise ConfigError(f"{out} is not the same folder on node {node}: put OUT on storage that all nodes share")
 
 
-def read_far(recipe: str, path: str, window: Window, first: int) -> Iterator[Any]:
-    """On the node that reads: (plan, info), then (chunk number, pixels, pts_s, index) as arrays, then the outcome."""
-    reading = reader_of(recipe).open(Path(path), window)
-    yield reading.plan, reading.info
-    for number, frames in reading.chunks(first):
-        yield number, frames.data.numpy(), frames.pts_s.numpy(), frames.index.numpy()
-    yield reading.outcome
+@dataclass
+class Building:
+    """Builds the one encoder of a process, whichever thread is first to need it."""
 
-
-def hear_far(recipe: str, path: str, window: Window, rate: int) -> Iterator[Any]:
-    """On the node that reads: samples float32 (S,), piece by piece."""
-    for samples in reader_of(recipe).open(Path(path), window).sound(rate):
-        yield samples.numpy()
-
-
-@dataclass(eq=False)
-class FarReading:
-    """A video that is open on another node."""
-
-    plan: Plan
-    info: SourceInfo
-    read: Callable[[int], Iterator[Any]]  # from a chunk number on, behind (plan, info)
-    hear: Callable[[int], Iterator[Any]]
-    _started: Iterator[Any] | None
-    _until_s: float | None
-    _outcome: Outcome | None = field(default=None, init=False)
-
-    @property
-    def outcome(self) -> Outcome:
-        assert self._outcome is not None
-        return self._outcome
-
-    def chunks(self, first: int) -> Generator[tuple[int, Frames], None, None]:
-        import torch
-
-        from ..models.types import Frames
-
-        started, self._started = self._started, None
-        if started is None or first:
-            with suppress(AttributeError):
-                started.close()  # type: ignore[union-attr]
-            started = self.read(first)
-        for message in started:
-            if not isinstance(message, tuple):
-                self._outcome = message
-                return
-            self._check_time()
-            number, *arrays = message
-            yield number, Frames(*(torch.from_numpy(array.copy()) for array in arrays))
-
-    def sound(self, rate: int) -> Iterator[Tensor]:
-        import torch
-
-        return (torch.from_numpy(samples.copy()) for samples in self.hear(rate))
-
-    def _check_time(self) -> None:
-        from ..stages.failure import SourceError
-
-        if self._until_s is not None and time.monotonic() > self._until_s:
-            raise SourceError("timeout", "it took longer than its deadline", "raise --deadline")
-
-
-@dataclass(frozen=True)
-class FarReader:
-    """A reader whose videos are read by `stream`."""
-
+    told: Mapping[str, Any]
     stream: Stream
-    recipe: Mapping[str, Any]
-    deadline_s: float | None = None
+    _lock: Lock = field(default_factory=Lock, init=False)
+    _built: VideoEncoder | None = field(default=None, init=False)
 
-    def open(self, path: Path, window: Window = (None, None)) -> FarReading:
-        import json
+    def __call__(self, recipe: Recipe, identity: Mapping[str, Any]) -> VideoEncoder:
+        with self._lock:
+            if self._built is None:
+                self._built = self._build(recipe, identity)
+            return self._built
 
-        words = json.dumps(self.recipe, sort_keys=True), str(path), window
+    def _build(self, recipe: Recipe, identity: Mapping[str, Any]) -> VideoEncoder:
+        from .encode import VideoEncoder
+        from .far_embed import OneAtATime
+        from .far_read import FarReader
 
-        def read(first: int) -> Iterator[Any]:
-            messages = self.stream(read_far, *words, first)
-            next(messages)
-            return messages
-
-        messages = self.stream(read_far, *words, 0)
-        plan, info = next(messages)
-        until_s = None if self.deadline_s is None else time.monotonic() + self.deadline_s
-        return FarReading(plan, info, read, partial(self.stream, hear_far, *words), messages, until_s)
-
-    def cancel(self) -> None:
-        """A stream that nobody reads is cancelled when it is closed."""
-
-    def close(self) -> None:
-        """Nothing is kept open here."""
+        reader = FarReader(self.stream, self.told["recipe"], self.told["code"], reading_cpus(recipe))
+        encoder = VideoEncoder(recipe, identity, reader)
+        encoder.embedder = OneAtATime.of(encoder.embedder)
+        return encoder

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
 
-from ..models.asking import Asker, rewind
+from .. import __version__
+from ..models.asking import Asker, keeps_all, new_cache, rewind
 from ..stages.record import source
 from ..stages.safefile import (
     DamagedFileError,
@@ -44,27 +44,29 @@ class PrefixFile:
 
     def path(self, asker: Asker) -> Path:
         """Named by a digest: records, model, prompt, positions, dtype, device and versions."""
-        prompt, model = asker.prompt(""), asker.model
+        prefix, model = asker.prefix, asker.model
         what = {
             **self.about,
-            "ids": prompt.ids[: prompt.prefix].tolist(),
-            "places": prompt.places[:, : prompt.prefix].tolist(),
+            "ids": prefix.ids.tolist(),
+            "places": prefix.places.tolist(),
             "count_sizes": asker.count_sizes,
             "dtype": str(model.dtype),
             "device": model.device.type,
-            "versions": {name: version(name) for name in ("torch", "transformers")},
+            "versions": [__version__, *(version(name) for name in ("torch", "transformers"))],
         }
         return self.folder / f"{digest_of([canonical(what).encode()])}{SUFFIX}"
 
     def restore(self, asker: Asker) -> bool:
-        """Give the asker its prefix from the file; False where there is none that is whole."""
-        path = self.path(asker)
+        """Give the asker its prefix from the file; False where there is none that is whole. ConfigError for a model
+        whose cache no file can hold."""
+        path, cache = self.path(asker), new_cache(asker.model)
+        if not keeps_all(cache):
+            raise ConfigError("the model's attention has a sliding window, its cache forgets: leave --save-kv out")
         try:
             header = read_header(path)
             check_tensors(header)
         except (FileNotFoundError, DamagedFileError):
             return False
-        cache = new_cache(asker.model)
         with safe_open(path, framework="pt") as file:
             for layer in range(len(header.entries) // 2):
                 kv = [file.get_tensor(f"{name}.{layer}").to(asker.model.device) for name in ("keys", "values")]
@@ -75,7 +77,7 @@ class PrefixFile:
     def keep(self, asker: Asker) -> Path:
         """Write the asker's prefix; an `OutputError` where that cannot be done."""
         path, cache = self.path(asker), asker.prefill()
-        rewind(cache, asker.prompt("").prefix)
+        rewind(cache, len(asker.prefix.ids))
         pairs = [(layer.keys, layer.values) for layer in cache.layers]
         named = [(f"keys.{i}", keys) for i, (keys, _) in enumerate(pairs)]
         named += [(f"values.{i}", values) for i, (_, values) in enumerate(pairs)]
@@ -84,13 +86,3 @@ class PrefixFile:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(path, lambda out: write(out, tensors, {"prefix": dict(self.about)}))
         return path
-
-
-def new_cache(model: Any) -> Any:
-    """An empty cache of the model's kind; ConfigError for one that forgets (a sliding window): no file can hold it."""
-    transformers = import_module("transformers")
-    cache = transformers.DynamicCache(config=model.config.get_text_config())
-    kinds = {type(layer).__name__ for layer in cache.layers} - {"DynamicLayer"}
-    if kinds:
-        raise ConfigError(f"the model's cache has layers that forget ({', '.join(sorted(kinds))}): leave --save-kv out")
-    return cache

@@ -14,7 +14,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import IO, Any
 
-from ..stages.safefile import writing
+from ..stages.safefile import reading, writing
 
 NAME = "manifest.jsonl"
 TIMING = frozenset({"seconds", "cached", "at_s"})  # what may differ between two runs that came to the same
@@ -27,7 +27,8 @@ class Manifest:
 
     def __init__(self, out: Path) -> None:
         self.path = out / NAME
-        self._at = {key_of(row): start for start, row in placed_rows(self.path)}
+        with reading(self.path):
+            self._at = {key_of(row): start for start, row in placed_rows(self.path)}
 
     def note(self, row: Row) -> None:
         """Append a row, unless the last of its path and recipe says the same: a second run changes no byte."""
@@ -54,7 +55,7 @@ class Manifest:
         return None if start is None else self._line(start)
 
     def _line(self, start: int) -> dict[str, Any] | None:
-        with open(self.path, "rb") as file:
+        with reading(self.path), open(self.path, "rb") as file:
             file.seek(start)
             return parsed(file.readline())
 

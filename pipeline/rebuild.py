@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 from ..stages.safefile import write_atomically, writing
 from ..stages.store import SUFFIX, lock_file
 from .manifest import Row, key_of, placed_rows
+from .stats import read_stats
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +77,26 @@ def alone(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+def at_work(out: Path) -> str | None:
+    """Who makes records in a folder just now; None: nobody."""
+    stats = read_stats(out)
+    if stats is not None and stats["state"] == "running":
+        return f"a run (process {stats['pid']})"
+    return "an encode" if any(is_held(path) for path in (out / ".parts").glob("*.lock")) else None
+
+
+def is_held(lock: Path) -> bool:
+    """Whether a living process holds the lock."""
+    try:
+        fd = os.open(lock, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False

@@ -12,16 +12,18 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from ..stages.failure import SourceError
-from ..stages.safefile import OutputError
+from ..stages.safefile import OutputError, writing
 from .config import Recipe
 from .errors import RUN_ERRORS, ConfigError
 from .item import Item
 from .job import Job, about_of
 from .known import Known
+from .recipes import FOLDER as RECIPES
 from .recipes import keep_recipe
 from .result import Result
 from .runners.events import Done, Event, Heard, Lost, Message, Runner, RunnerError
@@ -29,6 +31,7 @@ from .runners.inline import Inline
 from .spool import remove_leftovers
 from .stats import Stats, StatsFile
 from .tasks import attempt, hello, item_of, result_of, task_of
+from .verify import leftovers
 
 MOST_WORKERS = 8  # without being told
 STALL_S = 900.0  # a worker that has not got one chunk further in that time hangs
@@ -76,6 +79,7 @@ class Run:
 
         Errors that end a run (`errors.RUN_ERRORS`) are raised.
         """
+        self._tidy()
         known = Known(self.job.store.out, self.job.digest_of)
         told = [(item, self._told(known, item)) for item in items]
         left = sorted((item for item, result in told if result is None), key=lambda item: -item.size)
@@ -90,6 +94,13 @@ class Run:
             if left and len(told) > 1:
                 file.write(now=self.stats.done == len(told))
             yield result
+
+    def _tidy(self) -> None:
+        """Remove what runs that were killed in the middle of writing have left."""
+        out = self.job.store.out
+        for path in chain(leftovers(out), leftovers(out / RECIPES)):
+            with writing(path):
+                path.unlink(missing_ok=True)
 
     def worker_count(self, left: int) -> int:
         """Processes to start; 0: none."""

@@ -5,7 +5,6 @@ Nothing is moved or rewritten while a run is at work in the folder. Imports no t
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 from collections.abc import Callable, Collection, Sequence
@@ -19,8 +18,8 @@ from ..stages.schema import SCHEMA
 from ..stages.store import SUFFIX
 from .known import names_in
 from .manifest import NAME, placed_rows
-from .rebuild import Rebuilt, rebuild
-from .stats import alive, read_stats
+from .rebuild import Rebuilt, at_work, rebuild
+from .stats import alive
 
 QUARANTINE = "quarantine"
 KEY = re.compile(r"[0-9a-f]{32}")
@@ -159,26 +158,3 @@ def leftovers(out: Path) -> list[Path]:
 def unfinished(out: Path) -> list[str]:
     """Keys of the records that are begun: `encode` goes on with them."""
     return sorted(name for name in names_in(out / ".parts") if KEY.fullmatch(name))
-
-
-def at_work(out: Path) -> str | None:
-    """Who makes records in a folder just now; None: nobody."""
-    stats = read_stats(out)
-    if stats is not None and stats["state"] == "running":
-        return f"a run (process {stats['pid']})"
-    return "an encode" if any(is_held(path) for path in (out / ".parts").glob("*.lock")) else None
-
-
-def is_held(lock: Path) -> bool:
-    """Whether a living process holds the lock."""
-    try:
-        fd = os.open(lock, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False

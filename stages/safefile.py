@@ -78,6 +78,15 @@ def writing(path: Path) -> Iterator[None]:
         raise OutputError.of(str(path), e) from None
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """As `writing`, for what is read back."""
+    try:
+        yield
+    except OSError as e:
+        raise OutputError.of(str(path), e, "read") from None
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One tensor of a file: safetensors dtype name, shape, and its half-open byte range in the file."""

@@ -1,11 +1,14 @@
-"""For all tests: `import media` works, the real clips where they are, and random state that does not leak."""
+"""For all tests: `import media` works, the real clips and tiny checkpoints, and random state that does not leak."""
 
 from __future__ import annotations
 
+import importlib.util
 import random
 import sys
 from collections.abc import Iterator
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -23,6 +26,17 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("../shared is not here")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_maker() -> ModuleType:
+    """scripts/make_tiny_checkpoint as a module."""
+    loader = SourceFileLoader("make_tiny_checkpoint", str(TESTS.parent / "scripts" / "make_tiny_checkpoint"))
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(autouse=True)

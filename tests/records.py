@@ -39,7 +39,7 @@ def video_record(number: int, rows: int = 5, channels: int = 6) -> VideoRecord:
         positions=torch.stack([kept // 12, kept // 4 % 3, kept % 4], dim=1),
         boxes=torch.arange(rows * 6, dtype=torch.int32).reshape(rows, 6),
         sizes=torch.ones(rows, dtype=torch.int32),
-        pts_s=torch.linspace(-0.0, 1, rows, dtype=torch.float64).neg(),  # a minus zero among them
+        pts_s=torch.linspace(0, 1, rows, dtype=torch.float64) * torch.tensor([-1.0, 0.0, 1.0, 1 / 3, 0.0])[kept % 5],
         owner=torch.randint(-1, rows, (24,), generator=random).int(),
         grid_pts_s=torch.tensor([0.0, 1 / 3], dtype=torch.float64),
         frame_pts_s=torch.rand(4, generator=random, dtype=torch.float64),

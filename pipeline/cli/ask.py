@@ -57,6 +57,7 @@ def command(
 
 def tell(answerer: Any, questions: list[str], *, quiet: bool) -> list[dict[str, Any]]:
     """Every question's answer, shown as it comes; several are told apart by their questions."""
+    answerer.check(questions)
     answerer.prefill()
     told = []
     for question in questions:

@@ -121,13 +121,14 @@ def tell_all(out: Path, found: Verified) -> None:
     tell_some(found.unlisted, "no row of the manifest speaks of it")
     tell_some(found.leftovers, "left over by a process that has died: it can be removed")
     moved = sum(d.moved is not None for d in found.damaged)
-    aside = f", {moved} moved to {out / QUARANTINE}" if moved else ""
+    aside = f", {moved} moved to {out / QUARANTINE}: the same encode makes them again" if moved else ""
     put(f"{found.checked} checked, {len(found.damaged)} damaged{aside}")
     if found.unfinished:
         put(f"{len(found.unfinished)} begun: encode goes on with them")
     if (r := found.rebuilt) is not None:
-        gone = f"{r.torn} torn, {r.superseded} superseded and {r.gone} without a whole record"
-        put(f"{out / NAME}: {r.rows} rows, {gone} dropped")
+        lost = {"torn": r.torn, "superseded": r.superseded, "without a whole record": r.gone}
+        dropped = ", ".join(f"{n} {why}" for why, n in lost.items() if n)
+        put(f"{out / NAME}: {r.rows} rows stay, dropped {dropped or 'none'}")
 
 
 def tell_some(paths: Sequence[Path], what: str) -> None:

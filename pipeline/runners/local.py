@@ -26,14 +26,15 @@ FAILED_STARTS = 3  # workers that die before they are ready, one after the other
 
 @dataclass(eq=False)
 class Worker:
-    """One process. `task`: the number of what it does, since `since_s`; `heard_s`: when it last said anything."""
+    """One process. `task`: the number of what it does, since `since_s`; `heard_s`: when it last said anything; `late`:
+    the bound, in seconds, at which it was killed."""
 
     popen: subprocess.Popen[bytes]
     ready: bool = False
     task: int | None = None
     since_s: float = 0.0
     heard_s: float = field(default_factory=time.monotonic)
-    late: bool = False
+    late: float | None = None
     _rest: bytes = b""
 
     def give(self, message: Message) -> None:
@@ -68,7 +69,7 @@ class Worker:
 
 class Pool:
     """`workers` processes of `command`, each told `hello` first. `deadline_s` bounds a task; `stall_s` how long its
-    worker may say nothing."""
+    worker, or one that starts, may say nothing."""
 
     def __init__(
         self, command: Sequence[str], hello: Message, workers: int, *, deadline_s: float | None, stall_s: float
@@ -124,15 +125,17 @@ class Pool:
         worker.give({"hello": self.hello})
 
     def _hear(self) -> Iterator[Event]:
-        for key, _ in self._select.select(TICK_S):
+        found = self._select.select(TICK_S)
+        for key, _ in found:  # before any is judged: whoever takes our events may have been slow
+            key.data.heard_s = time.monotonic()
+        self._end_late()
+        for key, _ in found:
             worker: Worker = key.data
             data = os.read(key.fd, 1 << 16)
-            worker.heard_s = time.monotonic()
             for line in worker.lines(data):
                 yield from self._told(worker, line)
             if not data:
                 yield from self._gone(worker)
-        self._end_late()
 
     def _told(self, worker: Worker, line: dict[str, Any]) -> Iterator[Event]:
         if "fatal" in line:
@@ -156,25 +159,26 @@ class Pool:
                     "start", f"workers die before they are ready ({ended(status)}): see above, free memory"
                 )
         if worker.task is not None:
-            why = (
-                f"it took longer than {self._bound(worker):.0f} s"
-                if worker.late
-                else f"its worker died ({ended(status)})"
-            )
-            yield Lost(worker.task, why, worker.late)
+            late = worker.late is not None
+            why = f"it took longer than {worker.late:.0f} s" if late else f"its worker died ({ended(status)})"
+            yield Lost(worker.task, why, late)
 
     def _end_late(self) -> None:
         """Kill what is over its time; that its stdout ends then is told in the next round."""
-        now = time.monotonic()
         for worker in self._workers:
-            over = self.deadline_s is not None and now - worker.since_s > self.deadline_s
-            if worker.task is not None and not worker.late and (over or now - worker.heard_s > self.stall_s):
-                worker.late = True
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(worker.popen.pid, signal.SIGKILL)
+            if worker.late is None:
+                worker.late = self._passed(worker, time.monotonic())
+                if worker.late is not None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(worker.popen.pid, signal.SIGKILL)
 
-    def _bound(self, worker: Worker) -> float:
-        return self.deadline_s if self.deadline_s is not None else self.stall_s
+    def _passed(self, worker: Worker, now: float) -> float | None:
+        """The bound that a worker is over, if it has anything to do."""
+        if worker.ready and worker.task is None:
+            return None
+        if worker.task is not None and self.deadline_s is not None and now - worker.since_s > self.deadline_s:
+            return self.deadline_s
+        return self.stall_s if now - worker.heard_s > self.stall_s else None
 
 
 def ended(status: int) -> str:

@@ -1,7 +1,10 @@
-"""Tasks on Ray Data: one actor pool does them, and may hand parts of a task to another pool of plain Ray tasks.
+"""Tasks on Ray Data: one actor pool does them, and hands parts of them to another pool, of plain Ray tasks.
 
-What crosses the object store is what those parts yield, a few objects at a time. Ray may lose an actor, a node or a
-block: whatever does not come back is told as `Lost`, so every task has one end whatever Ray makes of it.
+What crosses the object store is what those parts yield, a few objects at a time, and JSON. Ray Data starts an actor
+that died anew and leaves out what it was doing; whatever does not come back is done again, alone on its actor, and is
+`Lost` if that does not come back either: every task has one end, whatever Ray makes of it.
+
+For a process of its own (`host.py`): Ray changes signal handlers, prints, and may take the process down with it.
 """
 
 from __future__ import annotations
@@ -9,167 +12,184 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+import ray.data
+from ray.exceptions import RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from .events import Done, Event, Lost, Message, RunnerError
-from .worker import Work
+from .actor import TICK_S, Actor, Crew, Ears, Orders, line_of
+from .events import Done, Event, Heard, Lost, Message, RunnerError
+from .parts import StreamLostError
 
 AHEAD = 2  # objects that a stream may be ahead of its reader
-LOST_RUNS = 2  # runs in a row that Ray breaks off with nothing done before each task is tried alone
-
-Stream = Callable[..., Iterator[Any]]
-Prepare = Callable[[Mapping[str, Any], Stream], Work]
+AT_ONCE = 2  # tasks in flight on an actor: one is read or stored while the other is computed
+LOOK_S = 5.0  # between two looks at the cluster; how long it may take to answer
 
 
-@dataclass(frozen=True)
-class Share:
-    """What a stage asks of a node."""
-
-    cpus: float
-    gpus: float = 0.0
+class ClusterShrunkError(Exception):
+    """A crew that the cluster has no room for any more: another has to be made."""
 
 
-class Elsewhere:
-    """Runs generators as Ray tasks: `elsewhere(generate, *words)` yields what `generate(*words)` yields there.
-
-    A task that is not read on is cancelled when its iterator is closed. `RayError` where it, or its node, dies;
-    what `generate` raises comes as it was raised.
-    """
-
-    def __init__(self, share: Share) -> None:
-        options = {"num_cpus": share.cpus, "num_gpus": share.gpus, "max_retries": 0, "num_returns": "streaming"}
-        self._options = {**options, "_generator_backpressure_num_objects": AHEAD}
-
-    def __call__(self, generate: Callable[..., Iterator[Any]], *words: Any) -> Iterator[Any]:
-        refs = ray.remote(generate).options(**self._options).remote(*words)
-        ended = False
-        try:
-            for ref in refs:
-                yield ray.get(ref)
-            ended = True
-        except RayTaskError as error:
-            ended = True
-            raise error.cause if isinstance(error.cause, Exception) else error from None
-        finally:
-            if not ended:
-                with contextlib.suppress(RayError):
-                    ray.cancel(refs, force=False)
+def elsewhere(cpus: float, generate: Callable[..., Iterator[Any]], *words: Any) -> Iterator[Any]:
+    """See `parts.Stream`: a Ray task, which is cancelled when the iterator is closed before its end."""
+    refs = _remote(generate, cpus).remote(*words)
+    ended = False
+    try:
+        for ref in refs:
+            yield ray.get(ref)
+        ended = True
+    except RayTaskError as error:
+        ended = True
+        raise error.cause if isinstance(error.cause, Exception) else error from None
+    except RayError as error:
+        raise StreamLostError(line_of(error)) from None
+    finally:
+        if not ended:
+            with contextlib.suppress(RayError):
+                ray.cancel(refs, force=False)
 
 
-class Actor:
-    """Ray Data's callable: one task a batch, as JSON."""
-
-    def __init__(self, prepare: Prepare, told: Mapping[str, Any], parts: Share, fatal: Any) -> None:
-        self._fatal = fatal
-        self._error: tuple[str, str] | None = None
-        try:
-            self._work = prepare(told, Elsewhere(parts))
-        except Exception as error:
-            self._error = fatal(error) or ("start", f"{type(error).__name__}: {error}")
-
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        return {"reply": [json.dumps(self._one(json.loads(task))) for task in batch["task"]]}
-
-    def _one(self, task: Message) -> Message:
-        if self._error is not None:
-            return {"fatal": self._error[0], "message": self._error[1]}
-        try:
-            return {"number": task["number"], **self._work(task, lambda message: None)}
-        except Exception as error:
-            told = self._fatal(error)
-            if told is None:
-                raise
-            return {"fatal": told[0], "message": told[1]}
+@lru_cache
+def _remote(generate: Callable[..., Iterator[Any]], cpus: float) -> Any:
+    """Made once: a new one is sent to every worker again, and the processes of the one before are of no use to it."""
+    options = {"num_cpus": cpus, "max_retries": 0, "num_returns": "streaming"}
+    return ray.remote(generate).options(**options, _generator_backpressure_num_objects=AHEAD)
 
 
-@dataclass(eq=False)
 class RayRunner:
-    """See `events.Runner`. `whole` is what an actor asks for, `parts` what each stream of its asks for; `workers`
-    actors; `at_once` tasks in flight on each. Joins the cluster at `address`, or starts one on this machine."""
+    """See `events.Runner`. `crew_of(cpus, gpus)` of the whole cluster: its actors. Joins the cluster at `address`;
+    None: starts one of `own_cpus` on this machine."""
 
-    prepare: Prepare
-    told: Mapping[str, Any]
-    fatal: Callable[[BaseException], tuple[str, str] | None]
-    whole: Share
-    parts: Share
-    workers: int
-    at_once: int = 2
-    address: str | None = None
-    _ours: bool = field(default=False, init=False)
-
-    def __post_init__(self) -> None:
-        if ray.is_initialized():
-            return
-        self._ours = True
+    def __init__(
+        self, orders: Orders, crew_of: Callable[[float, float], Crew], *, address: str | None, own_cpus: int
+    ) -> None:
+        self.orders, self.crew_of = orders, crew_of
+        own: dict[str, Any] = {"num_cpus": own_cpus, "include_dashboard": False} if address is None else {}
         try:
-            ray.init(address=self.address, **self._local(), log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(address=address or "local", **own, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            first = (str(error).strip().splitlines() or [""])[0]
-            raise RunnerError("ray", f"no Ray cluster at {self.address or 'this machine'} ({first})") from None
-
-    def _local(self) -> dict[str, Any]:
-        """A cluster of our own has room for the actors and what they hand on."""
-        if self.address is not None:
-            return {}
-        cpus = self.workers * (self.whole.cpus + self.parts.cpus * self.at_once)
-        return {"num_cpus": int(-(-cpus // 1)), "include_dashboard": False}
+            where = f"at {address}" if address else "can be started on this machine"
+            raise RunnerError("ray", f"no Ray cluster {where} ({line_of(error)}): see docs/clusters.md") from None
+        quiet()
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._ears: Any = ray.remote(Ears).options(num_cpus=0, scheduling_strategy=here).remote()
 
     def run(self, tasks: Sequence[Message]) -> Iterator[Event]:
-        """One end for each task: what several broken-off runs do not bring back is `Lost`."""
-        left = {task["number"]: task for task in tasks}
-        fruitless = 0
-        while left and fruitless < LOST_RUNS:
-            before = len(left)
-            for reply in self._replies(list(left.values())):
-                if "fatal" in reply:
-                    raise RunnerError(reply["fatal"], reply["message"])
-                if left.pop(reply["number"], None) is not None:
-                    yield Done(reply["number"], {k: v for k, v in reply.items() if k != "number"})
-            fruitless = fruitless + 1 if len(left) == before else 0
-            if len(tasks) == 1:
-                break
-        for number in left:
-            yield Lost(number, "its worker or its node died")
+        """See `events.Runner`."""
+        left = yield from self._pass(tasks, AT_ONCE)
+        if left:
+            left = yield from self._pass(left, 1)
+        for task in left:
+            yield Lost(task["number"], "its worker or its node died")
 
     def close(self) -> None:
-        """Leave the cluster; one that we started ends."""
-        if self._ours:
-            ray.shutdown()
+        """Leave the cluster; one that was started here ends."""
+        ray.shutdown()
 
-    def _replies(self, tasks: Sequence[Message]) -> Iterator[dict[str, Any]]:
-        """What the actors answer, until all have, or Ray gives up."""
+    def _pass(self, tasks: Sequence[Message], at_once: int) -> Generator[Event, None, Sequence[Message]]:
+        """Do tasks; what does not come back is returned. Raises what Ray breaks off with."""
+        crew = self.crew_of(*resources())
+        left, late = {task["number"]: task for task in tasks}, dict[int, float]()
+        for reply in replies(self._dataset(tasks, crew, at_once), crew):
+            if reply is None:
+                yield from self._heard(left, late)
+            elif "fatal" in reply:
+                raise RunnerError(reply["fatal"], reply["message"])
+            elif left.pop(number := reply.pop("number"), None) is not None:
+                yield Done(number, reply)
+        for number in late.keys() & left.keys():
+            del left[number]
+            yield Lost(number, f"it took longer than {late[number]:.0f} s", late=True)
+        return list(left.values())
+
+    def _dataset(self, tasks: Sequence[Message], crew: Crew, at_once: int) -> Any:
+        """Lazy: Ray Data takes it up when it is read. A block for each task: a lost one takes no other with it."""
         data = ray.data.from_items([{"task": json.dumps(task)} for task in tasks], override_num_blocks=len(tasks))
-        with warnings.catch_warnings():  # these last three have no other name yet
-            warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
-            made = data.map_batches(
-                Actor,
-                fn_constructor_args=(self.prepare, self.told, self.parts, self.fatal),
-                batch_size=1,
-                compute=ray.data.ActorPoolStrategy(size=self.workers, max_tasks_in_flight_per_actor=self.at_once),
-                num_cpus=self.whole.cpus,
-                num_gpus=self.whole.gpus,
-                max_concurrency=self.at_once,
-                max_restarts=0,
-                max_task_retries=0,
-            )
-        try:
-            for row in made.iter_rows():
-                yield json.loads(row["reply"])
-        except (RayError, GetTimeoutError, ray.exceptions.RaySystemError) as error:
-            logging.getLogger(__name__).debug("a run was broken off: %s", error)
+        return data.map_batches(
+            Actor,
+            fn_constructor_args=(self.orders, elsewhere, self._ears),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(
+                size=min(crew.actors, len(tasks)),
+                max_tasks_in_flight_per_actor=at_once,
+                max_concurrent_calls_per_actor=at_once,
+                enable_true_multi_threading=True,
+            ),
+            num_cpus=crew.cpus,
+            num_gpus=crew.gpus,
+            max_restarts=-1,
+            max_task_retries=0,  # Ray would do for ever what kills its actor
+        )
+
+    def _heard(self, left: Mapping[int, Message], late: dict[int, float]) -> Iterator[Heard]:
+        """What has been said of tasks since the last time."""
+        said: list[tuple[int, Message]] = []
+        with contextlib.suppress(RayError):
+            said = ray.get(self._ears.take.remote(), timeout=LOOK_S)
+        for number, message in said:
+            if "late_s" in message:
+                late[number] = message["late_s"]
+            elif number in left:
+                yield Heard(number, message)
+
+
+def replies(made: Any, crew: Crew) -> Iterator[dict[str, Any] | None]:
+    """What actors reply, as it comes, and None now and then. `ClusterShrunkError`, and what Ray breaks off with."""
+    rows: queue.Queue[Any] = queue.Queue()
+    threading.Thread(target=_put_rows, args=(made, rows), daemon=True).start()
+    told_s = looked_s = time.monotonic()
+    while True:
+        with contextlib.suppress(queue.Empty):
+            row = rows.get(timeout=TICK_S)
+            if row is None:
+                return
+            if isinstance(row, BaseException):
+                raise row
+            yield row
+        if (now := time.monotonic()) - told_s > TICK_S:
+            told_s = now
+            yield None
+        if now - looked_s > LOOK_S:
+            looked_s = now
+            check_room(crew)
+
+
+def _put_rows(made: Any, rows: queue.Queue[Any]) -> None:
+    """The replies as they come, then None, or whatever broke it off."""
+    try:
+        for batch in made.iter_batches(batch_size=None, prefetch_batches=0):  # ahead, a reply waits for the next one
+            for reply in batch["reply"]:
+                rows.put(json.loads(reply))
+        rows.put(None)
+    except BaseException as error:
+        rows.put(error)
+
+
+def resources() -> tuple[float, float]:
+    """CPUs and GPUs of all nodes that are alive."""
+    has: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return has.get("CPU", 0.0), has.get("GPU", 0.0)
+
+
+def check_room(crew: Crew) -> None:
+    """Actors keep their CPUs when a node dies: what is left must have room for the streams that they wait for."""
+    if (cpus := resources()[0]) < crew.needs_cpus:
+        raise ClusterShrunkError(f"the cluster has {cpus:g} CPUs left of the {crew.needs_cpus:g} that are needed")
 
 
 def quiet() -> None:
-    """No progress bars, and blocks that error are ours to account for."""
+    """No progress bars; blocks that fail, and times in which none is done, are ours to account for."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    context.max_errored_blocks = -1
-    context.execution_options.preserve_order = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context.execution_options.preserve_order = False
+    context.max_errored_blocks = -1
+    context.execution_no_progress_timeout_s = -1
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)

@@ -12,8 +12,12 @@ import queue
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
+
+GRACE_S = 2.0  # for the main thread to end by itself: a long call into C lets it hear of no signal
+TERMINATED = 143
 
 Say = Callable[[Mapping[str, Any]], None]
 Work = Callable[[Mapping[str, Any], Say], Mapping[str, Any]]  # task, what says how it goes -> what came of it
@@ -30,8 +34,11 @@ def serve(prepare: Callable[[Mapping[str, Any]], Work], fatal: Fatal) -> None:
 
     def say(message: Mapping[str, Any]) -> None:
         data = memoryview((json.dumps(message) + "\n").encode())
-        while data:
-            data = data[os.write(out, data) :]
+        try:
+            while data:
+                data = data[os.write(out, data) :]
+        except BrokenPipeError:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def do(task: Mapping[str, Any]) -> None:
         busy.set()
@@ -52,9 +59,11 @@ def serve(prepare: Callable[[Mapping[str, Any]], Work], fatal: Fatal) -> None:
 
 
 def _read(lines: queue.Queue[str | None], busy: threading.Event) -> None:
-    """Whatever the main thread does, the end of stdin in the middle of a task reaches it as SIGTERM."""
+    """The end of stdin in the middle of a task reaches the main thread, whatever it does, as SIGTERM."""
     for line in sys.stdin:
         lines.put(line)
     lines.put(None)
-    if busy.is_set():
-        os.kill(os.getpid(), signal.SIGTERM)
+    busy.wait()  # with nothing left to do, the process ends before
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE_S)
+    os._exit(TERMINATED)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,8 +14,6 @@ from torch import Tensor
 
 from vidcomp.models import load as models
 from vidcomp.models.types import AudioTokens, TokenGrid
-
-SCRIPT = Path(__file__).parents[2] / "scripts" / "make_tiny_checkpoint"
 
 
 @dataclass(frozen=True)
@@ -57,17 +53,6 @@ def make_record(
     times = torch.arange(frames).double() / fps
     sizes = torch.ones(len(keep), dtype=torch.int32)
     return FakeRecord(grid.feat_ND[keep], places[keep], (t, h, w), meta, sizes, grid.pts_s, times, extra, audio)
-
-
-@pytest.fixture(scope="session")
-def tiny_maker() -> ModuleType:
-    """scripts/make_tiny_checkpoint as a module."""
-    loader = SourceFileLoader("make_tiny_checkpoint", str(SCRIPT))
-    spec = importlib.util.spec_from_loader(loader.name, loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="session")

@@ -217,7 +217,7 @@ def asker_logits(asker: Asker, question: str) -> Tensor:
     prompt = asker.prompt(question)
     cache = asker.prefill()
     rewind(cache, prompt.prefix)
-    inputs = asker._inputs(prompt, whole=True)
+    inputs = asker._inputs(prompt)
     out = asker.model.generate(
         **inputs,
         past_key_values=cache,

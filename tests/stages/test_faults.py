@@ -1,4 +1,4 @@
-"""Every open, write, fsync and rename that makes a record fails once; single bits of one flip.
+"""Every open, write, fsync and rename that makes a record fails once, or is the last; single bits of one flip.
 
 The calls of one clean run are counted; then each run lets the n-th go wrong, and the next one must heal what is left.
 """
@@ -13,6 +13,7 @@ import random
 import shutil
 import signal
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,21 +26,26 @@ from vidcomp.pipeline import api
 from vidcomp.pipeline import encode as encoding
 from vidcomp.pipeline.cli.app import run
 from vidcomp.pipeline.manifest import NAME, Manifest, rows
-from vidcomp.stages.record_check import check_record
 from vidcomp.stages.safefile import OutputError, check_tensors, read_header
 from vidcomp.stages.store import Spool, Store
 
 SETTINGS: dict[str, Any] = {"method": "evs", "fps": 2.0, "settings": ["chunk_frames=1"]}  # two frames in two chunks
 RAISED = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO}
+KILLED = "killed"  # the process is gone: this call and all behind it, cleaning up as well, do nothing
 OF_WRITE = ("EINTR", "short", "torn")  # interrupted; half is taken, then the rest; half is taken, then the disk is full
 SURVIVED = ("EINTR", "short")
 SAYS = {"ENOSPC": "the disk is full: free some space", "torn": "the disk is full", "EIO": "Input/output error"}
 COUNTED = ("open", "fsync", "replace", "mkdir")
+CLEANING = ("unlink", "rmdir")
 
 Encode = Callable[[Path], None]
 
 
 # -- faults --------------------------------------------------------------------------------------------
+
+
+class StoppedError(BaseException):
+    """The run ends here, as by a signal."""
 
 
 @dataclass
@@ -50,18 +56,36 @@ class Faults:
     calls: list[str] = field(default_factory=list)
     at: int = -1
     fault: str = ""
-    full: bool = False
+    over: BaseException | None = None  # what every later call raises
+    opened: list[int] = field(default_factory=list)
 
     def arm(self, at: int, fault: str) -> None:
-        self.at, self.fault, self.calls, self.full = at, fault, [], False
+        self.at, self.fault, self.calls, self.over, self.opened = at, fault, [], None, []
+
+    def bury(self) -> None:
+        """What the kernel does for a process that is gone: its locks are free."""
+        for number in self.opened:
+            with suppress(OSError):
+                if ".lock" in os.readlink(f"/proc/self/fd/{number}"):
+                    os.close(number)
 
     def hit(self, call: str) -> bool:
         """Whether this is the call that goes wrong; one that is to raise does."""
+        if self.over is not None:
+            raise self.over
         self.calls.append(call)
         now = len(self.calls) - 1 == self.at
+        if now and self.fault == KILLED:
+            self.over = StoppedError()
+            raise self.over
         if now and self.fault in RAISED:
             raise OSError(RAISED[self.fault], os.strerror(RAISED[self.fault]))
         return now
+
+    def clean(self) -> None:
+        """A call that only tidies up is not counted, and not made by a process that is gone."""
+        if isinstance(self.over, StoppedError):
+            raise self.over
 
     def inside(self, path: object) -> bool:
         return isinstance(path, str | Path) and str(path).startswith(str(self.folder))
@@ -76,12 +100,11 @@ class FaultyFile(io.FileIO):
 
     def write(self, data: Any, /) -> int:
         view = memoryview(data).cast("B")
-        if self.faults.full:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if self.faults.hit("write"):
             if self.faults.fault == "EINTR" and self.buffered:  # without a buffer `FileIO` itself goes on
                 raise InterruptedError(errno.EINTR, os.strerror(errno.EINTR))
-            self.faults.full = self.faults.fault == "torn"
+            if self.faults.fault == "torn":
+                self.faults.over = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             view = view[: len(view) // 2 or 1]
         return super().write(view) or 0
 
@@ -100,23 +123,27 @@ def faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Faults:
                 return io.BufferedWriter(raw) if buffering else raw
         return plain(path, mode, buffering, *rest, **more)
 
-    def counted(name: str, true: Callable[..., Any]) -> Callable[..., Any]:
+    def watched(name: str, true: Callable[..., Any]) -> Callable[..., Any]:
         def call(target: Any, *rest: Any, **more: Any) -> Any:
-            if name == "fsync" or found.inside(target):
+            if name in CLEANING:
+                found.clean()
+            elif name == "fsync" or found.inside(target):
                 found.hit(name)
-            return true(target, *rest, **more)
+            made = true(target, *rest, **more)
+            found.opened += [made] if name == "open" else []
+            return made
 
         return call
 
     monkeypatch.setattr(builtins, "open", opened)
-    for name in COUNTED:
-        monkeypatch.setattr(os, name, counted(name, getattr(os, name)))
+    for name in (*COUNTED, *CLEANING):
+        monkeypatch.setattr(os, name, watched(name, getattr(os, name)))
     return found
 
 
 def cases(calls: list[str], all_ways: bool) -> list[tuple[int, str]]:
     """(which call, what goes wrong with it): each call in every way that it can, or in one, by turns."""
-    ways = [[*RAISED, *(OF_WRITE if call == "write" else ())] for call in calls]
+    ways = [[KILLED, *RAISED, *(OF_WRITE if call == "write" else ())] for call in calls]
     return [(at, way) for at, of in enumerate(ways) for way in (of if all_ways else [of[at % len(of)]])]
 
 
@@ -156,10 +183,6 @@ def encode(clip: Path) -> Iterator[Encode]:
 def at_once(items: Iterable[Any], **more: Any) -> Iterator[Any]:
     """All chunks before the first is used: decoding that is broken off costs a process each time."""
     yield from list(items)
-
-
-class StoppedError(BaseException):
-    """The run ends here, as by a signal."""
 
 
 @pytest.fixture(params=["anew", "resumed"])
@@ -202,6 +225,8 @@ def run_cases(out: Path, faults: Faults, encode: Encode, before: dict[str, bytes
     encode(out)
     calls, good = list(faults.calls), tree(out)
     assert {*COUNTED, "write"} <= set(calls)
+    for at in (n for n, call in enumerate(calls) if call == "replace"):  # the file's bytes first, then its name
+        assert calls[at - 1 : at + 3] == ["fsync", "replace", "open", "fsync"]
     assert len(good) == 2
     found = cases(calls, all_ways)
     for at, fault in found:
@@ -215,15 +240,21 @@ def run_cases(out: Path, faults: Faults, encode: Encode, before: dict[str, bytes
 def check_case(out: Path, faults: Faults, encode: Encode, good: dict[str, bytes], call: str) -> None:
     """A run with a fault, what it leaves, and a run without."""
     fault, said = faults.fault, told(encode, out)
+    if said == KILLED:
+        faults.bury()
     faults.arm(-1, "")
+    left = tree(out) if out.exists() else {}
     if call != "mkdir":  # a folder that is there already need not be made
         assert bool(said) != (fault in SURVIVED), (call, fault, said)
-    assert not said or (SAYS[fault] in said and "\n" not in said), said
+    assert not said or (SAYS.get(fault, KILLED) in said and "\n" not in said), said
+    assert said or left == good
+    assert fault == KILLED or not [name for name in left if name.endswith(".tmp")]
     (key,) = (Path(name).stem for name in good if name.endswith(".safetensors"))
-    for path in out.glob("*.safetensors"):
-        check_whole(path)
-        assert path.read_bytes() == good[path.name]
-    assert (Store(out).find(key) is not None) == (out / f"{key}.safetensors").exists()
+    for name in left:
+        if name.endswith(".safetensors"):
+            check_tensors(read_header(out / name))
+    assert left.get(f"{key}.safetensors") in (None, good[f"{key}.safetensors"])
+    assert (Store(out).find(key) is not None) == (f"{key}.safetensors" in left)
     encode(out)
     healed = tree(out)
     assert healed.keys() == good.keys()
@@ -237,13 +268,9 @@ def told(encode: Encode, out: Path) -> str:
         encode(out)
     except OutputError as e:
         return str(e)
+    except StoppedError:
+        return KILLED
     return ""
-
-
-def check_whole(path: Path) -> None:
-    header = read_header(path)
-    check_record(header)
-    check_tensors(header)
 
 
 def test_each_call_fails_once(tmp_path: Path, faults: Faults, encode: Encode, before: dict[str, bytes]) -> None:
@@ -253,6 +280,25 @@ def test_each_call_fails_once(tmp_path: Path, faults: Faults, encode: Encode, be
 @pytest.mark.slow
 def test_each_call_fails_in_every_way(tmp_path: Path, faults: Faults, encode: Encode, before: dict[str, bytes]) -> None:
     assert run_cases(tmp_path / "out", faults, encode, before, all_ways=True) > 150
+
+
+def test_a_line_of_the_manifest_is_whole_or_closed_by_the_next(tmp_path: Path, faults: Faults) -> None:
+    out, before, row = tmp_path / "out", {"path": "a", "status": "ok"}, {"path": "b", "status": "ok"}
+    Manifest(out).note(before)
+    text = tree(out)
+    manifest = Manifest(out)
+    faults.arm(-1, "")
+    manifest.note(row)
+    for at, fault in cases(list(faults.calls), all_ways=True):
+        put(out, text)
+        manifest = Manifest(out)
+        faults.arm(at, fault)
+        said = told(lambda out, to=manifest: to.note(row), out)
+        faults.arm(-1, "")
+        assert bool(said) != (fault in SURVIVED) or not at
+        assert rows(out / NAME) == ([before] if said else [before, row])
+        Manifest(out).note(row)
+        assert rows(out / NAME) == [before, row]
 
 
 def test_signals_in_the_middle_of_calls_are_survived(tmp_path: Path, encode: Encode) -> None:

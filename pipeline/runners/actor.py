@@ -1,0 +1,118 @@
+"""What does tasks in a process of a cluster, and what hears of them. Knows no engine: `ray.py` makes them actors."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .events import Message
+from .parts import Stream
+from .underway import UnderWay
+from .worker import Fatal, Work
+
+TICK_S = 0.5  # between two messages of one task, two looks at what is under way
+TOLD_S = 5.0  # for what is said last to arrive
+
+Prepare = Callable[[Mapping[str, Any], Stream], Work]
+
+
+@dataclass(frozen=True)
+class Crew:
+    """So many actors, each asking for `cpus` and `gpus` of a node, and the CPUs without which they wait for ever:
+    theirs, and those of one stream."""
+
+    actors: int
+    cpus: float
+    gpus: float
+    needs_cpus: float
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What an actor is made with: `prepare(told, stream)` gives what does a task, see `worker.Fatal`; `deadline_s` of
+    a task, None: none; `stall_s` how long nothing may be heard of one."""
+
+    prepare: Prepare
+    told: Mapping[str, Any]
+    fatal: Fatal
+    deadline_s: float | None
+    stall_s: float
+
+
+class Ears:
+    """An actor beside the driver: what is said of tasks under way, kept until it is asked for."""
+
+    def __init__(self) -> None:
+        self._said: list[tuple[int, Message]] = []
+
+    def hear(self, number: int, message: Message) -> None:
+        """A task's worker says something: how far it is, or `late_s`, the bound that it is over."""
+        self._said.append((number, message))
+
+    def take(self) -> list[tuple[int, Message]]:
+        """All since the last time."""
+        said, self._said = self._said, []
+        return said
+
+
+class Actor:
+    """A batch of tasks, as JSON, to a batch of replies; for several threads. With a task that takes too long the
+    process ends: it may hang in C."""
+
+    def __init__(self, orders: Orders, stream: Stream, ears: Any) -> None:
+        self._fatal, self._ears = orders.fatal, ears
+        self._under = UnderWay(orders.deadline_s, orders.stall_s)
+        self._error: tuple[str, str] | None = None
+        try:
+            self._work = orders.prepare(orders.told, stream)
+        except Exception as error:
+            self._error = self._told(error)
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
+        return {"reply": [json.dumps(self._one(json.loads(task))) for task in batch["task"]]}
+
+    def _one(self, task: Message) -> Message:
+        """Its reply, `number` with it; or `fatal` and `message`."""
+        if self._error is not None:
+            return {"fatal": self._error[0], "message": self._error[1]}
+        number, said_s = task["number"], 0.0
+
+        def say(message: Message) -> None:
+            nonlocal said_s
+            self._under.hear(number)
+            if time.monotonic() - said_s > TICK_S:
+                said_s = time.monotonic()
+                self._ears.hear.remote(number, dict(message))
+
+        self._under.begin(number)
+        try:
+            return {"number": number, **self._work(task, say)}
+        except Exception as error:
+            kind, what = self._told(error)
+            return {"fatal": kind, "message": what}
+        finally:
+            self._under.end(number)
+
+    def _told(self, error: Exception) -> tuple[str, str]:
+        return self._fatal(error) or ("internal", line_of(error))
+
+    def _watch(self) -> None:
+        while not (late := self._under.overdue()):
+            time.sleep(TICK_S)
+        for number, bound_s in late.items():
+            with contextlib.suppress(Exception):  # the driver, or the way to it, may have gone
+                self._ears.hear.remote(number, {"late_s": bound_s}).future().result(TOLD_S)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def line_of(error: BaseException) -> str:
+    """An error in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]

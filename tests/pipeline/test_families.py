@@ -1,0 +1,235 @@
+"""Every family from a video file to its model's answer: `encode` in chunks -> record file -> `prepare` -> `generate`,
+against the real transformers class on the frames that were sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+from own_paths import OWN, PARITY_RULE
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+import vidcomp
+from vidcomp.models import load as models
+from vidcomp.models.families import BUILT_IN, families, family_module
+from vidcomp.models.types import Frames
+from vidcomp.pipeline.build import build_method
+from vidcomp.pipeline.presets import build_recipe
+from vidcomp.stages.decode import Decoder
+from vidcomp.stages.embed import SCORES, Embedder
+
+FAMILIES = [name for name in families() if name not in BUILT_IN]
+READERS = [name for name in FAMILIES if hasattr(family_module(name), "READER")]
+UNTILED = {"llava_onevision", "smolvlm"}  # whose pixels do not tile the token grid
+TILED = [name for name in FAMILIES if name not in UNTILED]
+QUESTION = "What happens after the cut? Ω"
+STEPS = 4
+FPS = 2.0
+CHUNKS = ["chunk_frames=4"]  # of 13 frames: three, and one with a single frame
+WHOLE = {"method": "uniform", "retain": 1.0}
+CONVOLVED = (torch.ops.aten.convolution,)  # pixels into patches, of whole pictures in some towers
+GATE: dict[str, Any] = {"gate": "rlt", "config": {"gate": {"threshold": 0.05}}}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A family's tiny checkpoint, and the clip that it is shown."""
+
+    family: str
+    folder: Path
+    clip: Path
+    out: Path
+
+    @cached_property
+    def encoder(self) -> Any:
+        return models.load_model(str(self.folder))
+
+    @cached_property
+    def loaded(self) -> tuple[Any, Any]:
+        return vidcomp.load_llm(str(self.folder))
+
+    @property
+    def llm(self) -> tuple[Any, Any]:
+        """(model, tokenizer), without the rope_deltas of an earlier call."""
+        if hasattr(self.loaded[0].model, "rope_deltas"):
+            self.loaded[0].model.rope_deltas = None
+        return self.loaded
+
+    def encode(self, clip: Path | None = None, **how: Any) -> vidcomp.VideoRecord:
+        """As a user does; the record is read from its file."""
+        how = {"settings": CHUNKS, **how}
+        return vidcomp.encode(clip or self.clip, model=str(self.folder), fps=FPS, out=self.out, **how)
+
+
+def film(path: Path, frames: int, still: int) -> Path:
+    """A texture at 10 fps that drifts in the right half until frame `still` and stands in the left; a cut at 36."""
+    noise = np.random.default_rng(0).integers(0, 256, (2, 8, 14, 3)).repeat(8, 1).repeat(8, 2).astype(np.uint8)
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=10, options={"crf": "10"})
+        stream.width, stream.height, stream.pix_fmt = 112, 64, "yuv420p"
+        for n in range(frames):
+            picture = noise[int(n >= 36)].copy()
+            picture[:, 56:] = np.roll(picture[:, 56:], 3 * min(n, still), axis=1)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        out.mux(stream.encode())
+    return path
+
+
+@pytest.fixture(scope="module")
+def cases(tiny_maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Case]:
+    """The case of a family, made when it is first asked for; its clip has 6.5 s."""
+    home = tmp_path_factory.mktemp("families")
+    clip = film(home / "film.mp4", 65, still=65)
+
+    @lru_cache
+    def case(family: str) -> Case:
+        return Case(family, tiny_maker.make(family, home / family), clip, home / f"{family}.out")
+
+    return case
+
+
+@pytest.fixture
+def case(cases: Callable[[str], Case], family: str) -> Case:
+    return cases(family)
+
+
+@pytest.fixture(scope="module")
+def frames(cases: Callable[[str], Case]) -> Frames:
+    """The 13 that are sampled, at source size."""
+    with Decoder() as decoder:
+        batches = list(decoder.open(cases("clip").clip).frames(np.arange(0, 65, 5)))
+    return Frames(*(torch.cat([getattr(b, name) for b in batches]) for name in ("data", "pts_s", "index")))
+
+
+@torch.no_grad()
+def generate(model: Any, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """(new ids (STEPS,), logits (STEPS, V)) of greedy decoding that never stops early."""
+    how = {"do_sample": False, "max_new_tokens": STEPS, "min_new_tokens": STEPS}
+    out = model.generate(**inputs, **how, return_dict_in_generate=True, output_logits=True)
+    return out.sequences[0, -STEPS:], torch.cat(out.logits)
+
+
+def flat(record: vidcomp.VideoRecord) -> Tensor:
+    """int64 (K,): the source token that each row is anchored at."""
+    (t, y, x), (_, h, w) = record.positions.long().unbind(1), record.grid
+    return (t * h + y) * w + x
+
+
+@pytest.mark.parametrize("family", READERS)
+def test_a_whole_record_is_the_pixel_path(case: Case, frames: Frames) -> None:
+    record = case.encode(**WHOLE)
+    assert record.frame_index.tolist() == frames.index.tolist()
+    assert len(record) == record.owner.numel()
+    rules = {"position_rule": PARITY_RULE[case.family]} if case.family in PARITY_RULE else {}
+    inputs = vidcomp.prepare(*case.llm, record, QUESTION, **rules)
+    own = OWN[case.family](case.llm[0], case.encoder, inputs, frames.data, FPS)
+    own_ids, own_logits = generate(case.llm[0], own)
+    ids, logits = generate(case.llm[0], inputs)
+    torch.testing.assert_close(logits, own_logits, atol=1e-4, rtol=0)
+    assert torch.equal(ids, own_ids)
+
+
+@pytest.mark.parametrize("method", ["evs", pytest.param("dycoke", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("family", READERS)
+def test_few_tokens_answer(case: Case, method: str) -> None:
+    whole = case.encode(**WHOLE)
+    count = len(whole) * 3 // 10
+    record = case.encode(method=method, tokens=count)
+    assert len(record) == count
+    assert torch.equal(record.tokens, whole.tokens[flat(record)])  # both methods drop, and mix nothing
+    for name, rows in record.extra.items():
+        assert torch.equal(rows, whole.extra[name][flat(record)])
+    model, tokenizer = case.llm
+    inputs = vidcomp.prepare(model, tokenizer, record, QUESTION)
+    reader = family_module(case.family).READER
+    assert int((inputs["input_ids"] == reader.placeholder(model.config)).sum()) == count + reader.specials
+    logits = generate(model, inputs)[1]
+    assert torch.isfinite(logits).all()
+    full = generate(model, vidcomp.prepare(model, tokenizer, whole, QUESTION))[1]
+    assert (full[0] - logits[0]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("method", [pytest.param("holitom", marks=pytest.mark.slow), "fastvid"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_scores_are_the_models_own(case: Case, frames: Frames, method: str) -> None:
+    """Rows are what the method makes, chunk by chunk, of the model's attention and frame vectors, though stand-ins are
+    named; of stand-ins it makes others."""
+    named = {"attention": "norm", "frame_vectors": "token_mean"}
+    config = {"stand_ins": named, "merger": {"name": method, "retain": 0.3}}
+    record = case.encode(method=method, settings=[*CHUNKS, config])
+    decide = build_method(build_recipe(method=method, settings=[config])).decide
+    size, patch = case.encoder.frame_size(13, 64, 112), case.encoder.temporal_patch
+
+    def by_hand(wants: frozenset[str]) -> Tensor:
+        made = []
+        for first in range(0, 13, 4):
+            part = frames[first : first + 4]
+            grid = case.encoder.encode(part.data, part.pts_s, size, wants=wants)
+            kept = decide(grid)[0].compress(grid)
+            step = torch.tensor([first // patch, 0, 0])
+            made.append(torch.cat([kept.positions + step, kept.tokens], dim=1))
+        return torch.cat(made)
+
+    rows, other = torch.cat([record.positions, record.tokens], dim=1), by_hand(frozenset())
+    torch.testing.assert_close(rows, by_hand(SCORES), atol=1e-4, rtol=1e-4)
+    assert rows.shape != other.shape or (rows - other).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("family", TILED)
+def test_what_a_gate_skips_is_not_encoded(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    work, embed = list[int](), Embedder.embed
+
+    def counted(self: Embedder, *rest: Any) -> Any:
+        with FlopCounterMode(display=False) as counter:
+            made = embed(self, *rest)
+        work.append(sum(n for op, n in counter.get_flop_counts()["Global"].items() if op not in CONVOLVED))
+        return made
+
+    monkeypatch.setattr(Embedder, "embed", counted)
+    whole, record = case.encode(**WHOLE, force=True), case.encode(**WHOLE, **GATE, force=True)
+    share = len(record) / len(whole)
+    assert 0.3 < share < 0.9
+    full, gated = sum(work[:4]), sum(work[4:])
+    assert gated < (2 + share) / 3 * full  # tiny models: projectors, which see the whole grid, weigh as much as towers
+    assert record.meta["method"]["gate"]["skips"] == "exact"
+    owner = record.owner[record.owner >= 0]  # a run ends at a chunk's border, what is beyond it is in no row
+    assert torch.equal(record.sizes.long(), torch.bincount(owner))
+    standing = record.positions[:, 2] < record.grid[2] // 2
+    assert int(standing.sum()) < int((~standing).sum()) / 2
+
+
+@pytest.mark.parametrize("family", sorted(UNTILED))
+def test_a_gate_needs_pixels_that_tile_the_grid(case: Case) -> None:
+    with pytest.raises(vidcomp.ConfigError) as told:
+        case.encode(**WHOLE, **GATE)
+    why = f"gate 'rlt': model '{case.family}' cannot skip (pixels do not tile its token grid): leave the gate out"
+    assert str(told.value) == why
+
+
+@pytest.mark.parametrize("family", TILED)
+def test_a_chunk_in_which_nothing_moves(case: Case, tmp_path: Path) -> None:
+    """All of its tokens are skipped; the record says when its steps were, and holds none of their rows."""
+    clip = film(tmp_path / "still.mp4", 65, still=10)
+    record = case.encode(clip, **GATE, method="evs", retain=0.5)
+    steps = 4 // case.encoder.temporal_patch
+    assert not int((record.positions[:, 0] // steps == 1).sum())
+    assert len(record.grid_pts_s) == record.grid[0]
+    if case.family in READERS:
+        model, tokenizer = case.llm
+        assert torch.isfinite(generate(model, vidcomp.prepare(model, tokenizer, record, QUESTION))[1]).all()
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in READERS])
+def test_a_tower_alone_answers_nothing(case: Case) -> None:
+    with pytest.raises(ValueError, match=f"family '{case.family}' has no language model"):
+        vidcomp.load_llm(str(case.folder))
+    assert case.encode(**WHOLE).grid == (13, 8, 8)
