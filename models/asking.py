@@ -7,7 +7,6 @@ question, so that asking costs no copy of it. A cache that forgets (a window tha
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property

@@ -118,9 +118,10 @@ class Framewise(Family):
         """uint8 (T,h,w,3), bool (T,N) -> `data` (T,N,D), zeros where not kept, and what else is asked for."""
         seen = (kept.float() @ (parts.weights > 0).float()) > 0
         out = self._blank(parts, len(frames), wants)
-        batch = max(1, self.batch_pixels // self.geometry.side**2)
-        for ids in framewise_tower.passes(seen.sum(1).tolist(), batch):
-            for name, value in self._pass(parts, frames[ids], seen[ids], wants).items():
+        batch, counts = max(1, self.batch_pixels // self.geometry.side**2), seen.sum(1).tolist()
+        for ids in framewise_tower.passes(counts, batch):
+            part = None if counts[ids[-1]] == seen.shape[1] else seen[ids]
+            for name, value in self._pass(parts, frames[ids], part, wants).items():
                 out[name][ids] = value
         for name in out.keys() & {"data", "attention"}:
             out[name][~kept] = 0
@@ -137,19 +138,22 @@ class Framewise(Family):
             out["frame_vectors"] = like(frames, width, dtype=parts.tower.dtype)
         return out
 
-    def _pass(self, parts: Parts, frames: Tensor, seen: Tensor, wants: frozenset[str]) -> dict[str, Tensor]:
-        """uint8 (B,h,w,3), bool (B,P) -> `data` (B,N,D), and what else is asked for."""
-        pixels = planes(to_device(frames, seen.device), self.checkpoint.settings).to(parts.tower.dtype)
+    def _pass(self, parts: Parts, frames: Tensor, seen: Tensor | None, wants: frozenset[str]) -> dict[str, Tensor]:
+        """uint8 (B,h,w,3), bool (B,P), None for all -> `data` (B,N,D), and what else is asked for."""
+        pixels = planes(to_device(frames, parts.weights.device), self.checkpoint.settings).to(parts.tower.dtype)
         entering, watch = self.embed(parts.tower, pixels), "attention" in wants
-        here, count = places(seen, self.special), entering.shape[1]
-        states, received = framewise_tower.run(
-            parts.layers, self.call_layer, here.taken(entering), here.valid, parts.read, watch=watch
-        )
-        read = here.back(self.read(parts, states), count)
+        here, count = None if seen is None else places(seen, self.special), entering.shape[1]
+        given, valid = (entering, None) if here is None else (here.taken(entering), here.valid)
+        states, received = framewise_tower.run(parts.layers, self.call_layer, given, valid, parts.read, watch=watch)
+        read = self.read(parts, states)
+        if here is not None:
+            read = here.back(read, count)
+            received = None if received is None else here.back(received, count)
         patches = read[:, self.special :]
         found = {"data": self.tokens(parts, patches)}
         if received is not None:
-            found["attention"] = here.back(received, count)[:, self.special :] @ parts.weights.T
+            found["attention"] = received[:, self.special :] @ parts.weights.T
         if "frame_vectors" in wants:
-            found["frame_vectors"] = read[:, 0] if self.special else patches.sum(1) / seen.sum(1, keepdim=True)
+            shown = count if seen is None else seen.sum(1, keepdim=True)
+            found["frame_vectors"] = read[:, 0] if self.special else patches.sum(1) / shown
         return found

@@ -33,11 +33,11 @@ def passes(counts: Sequence[int], batch: int) -> list[list[int]]:
 
 
 def run(
-    layers: Sequence[Any], call: Layer, states: Tensor, valid: Tensor, read: Sequence[int], *, watch: bool
+    layers: Sequence[Any], call: Layer, states: Tensor, valid: Tensor | None, read: Sequence[int], *, watch: bool
 ) -> tuple[list[Tensor], Tensor | None]:
     """The states (B,S,C) that are `read`, 0 being those that enter the first layer, and what each place receives in the
-    last one, float32 (B,S), if that is to be watched. `valid` bool (B,S): False is padding."""
-    padded = None if bool(valid.all()) else valid
+    last one, float32 (B,S), if that is to be watched. `valid` bool (B,S): False is padding; None: there is none."""
+    padded = None if valid is None or bool(valid.all()) else valid
     mask = None if padded is None else padded[:, None, None]
     held = {0: states} if 0 in read else {}
     blank: AbstractContextManager[list[Tensor]] = nullcontext([])

@@ -93,14 +93,17 @@ def llm(reader: Reader, checkpoint: Checkpoint, dtype: object, device: str) -> A
 
 
 def tokenizer_of(checkpoint: Checkpoint) -> Any:
-    """The checkpoint's own tokenizer, with its chat template: its own, or its processor's (`chat_template.json`)."""
+    """The checkpoint's own tokenizer, with its processor's chat template, or its own where the processor has none.
+
+    The processor's knows videos; beside it a released tokenizer may have that of the text model it was made of.
+    """
     from transformers import AutoTokenizer
 
     with quiet():
         found = AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=False)
-    processors = checkpoint.folder / "chat_template.json"
-    if not found.chat_template and processors.is_file():
-        found.chat_template = read_json(processors).get("chat_template")
+    places = (checkpoint.folder / name for name in ("processor_config.json", "chat_template.json"))
+    told = (read_json(path).get("chat_template") for path in places if path.is_file())
+    found.chat_template = next((template for template in told if template), found.chat_template)
     return found
 
 

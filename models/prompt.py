@@ -40,7 +40,13 @@ def written(tokenizer: Any, question: str, mark: str, videos: int) -> str:
     if not tokenizer.chat_template:
         return mark * videos + question
     turn = {"role": "user", "content": [*[{"type": "video"}] * videos, {"type": "text", "text": question}]}
-    text: str = tokenizer.apply_chat_template([turn], tokenize=False, add_generation_prompt=True)
+    try:
+        text: str = tokenizer.apply_chat_template([turn], tokenize=False, add_generation_prompt=True)
+    except Exception as e:  # a template is a program: it raises what it likes
+        why = " ".join(f"{type(e).__name__}: {e}".split())[:200]
+        raise ValueError(
+            f"the tokenizer's chat template cannot write a video ({why}): take that of the model's processor"
+        ) from None
     return text
 
 

@@ -156,7 +156,10 @@ class QwenVision:
             return self._nothing(shown, like, watch)
         sized = to_device(self.resize(frames, size), like.device)
         grid = qwen_patches.grid_of(sized, settings)
-        told = {name: to_device(value, like.device) for name, value in self.told(grid, shown).items()}
+        told = {  # where runs of rows end is for the host alone: sdpa cuts by it, at each layer
+            name: value if name.endswith("seqlens") else to_device(value, like.device)
+            for name, value in self.told(grid, shown).items()
+        }
         kept = None if shown.all() else to_device(qwen_keep.patch_rows(shown, merge), like.device)
         pixels = qwen_patches.patchify(sized, settings, kept).to(like.dtype)
         found = (self._watched if watch else self.rows)(pixels, to_device(grid, like.device), told)

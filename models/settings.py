@@ -206,12 +206,18 @@ def _apply(settings: dict[str, Any], layer: Mapping[str, Any], table: Table) -> 
         raise ValueError(f"settings of {named}, expected {table.processor}")
     settings.update({k: deepcopy(v) for k, v in layer.items() if k in settings and k != "size" and v is not None})
     if table.bounds:
-        size = {**(layer.get("size") or {}), **{old: layer[old] for old in LEGACY if layer.get(old) is not None}}
+        size = {**_both(layer.get("size")), **{old: layer[old] for old in LEGACY if layer.get(old) is not None}}
         settings["size"] = settings["size"] | {LEGACY.get(k, k): _pixels(LEGACY.get(k, k), v) for k, v in size.items()}
     elif (sides := layer.get("size") or (layer.get("video_sampling") or {}).get("video_size")) is not None:
         settings["size"] = _sides("size", sides)  # the second is SmolVLM's older name for it
     if layer.get("crop_size") is not None and "crop_size" in settings:
         settings["crop_size"] = _crop(layer["crop_size"])
+
+
+def _both(size: Any) -> Mapping[str, Any]:
+    if not isinstance(size, Mapping | None):
+        raise ValueError(f"size is {' and '.join(LEGACY.values())} in pixels, got {size!r}")
+    return size or {}
 
 
 def _pixels(bound: str, value: Any) -> int:

@@ -91,6 +91,7 @@ def attend(module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mas
 
     bias = getattr(module, BIAS, None)
     if bias is not None:
+        bias = bias.repeat_interleave(len(query) // len(bias), dim=0)  # beam search has several rows for each prompt
         lowest = torch.finfo(query.dtype).min  # not -inf, which a row of padding makes NaN of in some kernels
         attention_mask = biased(attention_mask, bias, query.shape[2], key.shape[2]).clamp_min(lowest).to(query.dtype)
     return sdpa_attention_forward(module, query, key, value, attention_mask, **how)

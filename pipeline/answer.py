@@ -12,6 +12,7 @@ from typing import Any
 
 from ..models.asking import Asker
 from ..models.checkpoint import identify
+from ..models.consume import sounds
 from ..models.load import load_llm, reader_of
 from ..stages.record import VideoRecord, load
 from .build import device as usable
@@ -84,6 +85,7 @@ class Answerer:
             "answer": self.asker.tokenizer.decode(new, skip_special_tokens=True).strip(),
             "prompt_tokens": len(prompt.ids),
             "video_tokens": sum(len(record) for record in self.records),
+            "audio_tokens": sum(len(sound) for sound in sounds(self.records)),
             "new_tokens": len(new),
             "seconds": {**rounded(self.seconds), "answer": round(time.perf_counter() - start, 3)},
         }

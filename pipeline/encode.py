@@ -92,7 +92,7 @@ class VideoEncoder:
         ready = self._frames(reading, at.chunks, clock, watch)
         with closing(prefetch(ready, cancel=self.reader.cancel)) as ahead:
             for number, frames in ahead:
-                first, end = number * plan.chunk_frames, min((number + 1) * plan.chunk_frames, len(plan.index))
+                end = min((number + 1) * plan.chunk_frames, len(plan.index))
                 at = replace(at, chunks=number)
                 with clock.stage("embed"):
                     chunk = self.embedder.embed(frames, plan.size, at)
@@ -100,7 +100,8 @@ class VideoEncoder:
                         chunk = self.embedder.hear(chunk, listening, number)
                 watch("embed", end, len(plan.index))
                 with clock.stage("reduce"):
-                    tensors, at = self.embedder.reduce(chunk, at, budget.of(first, end))
+                    due = budget.of(0, end)  # what chunks before had no use for (a gate, lost frames) is due now
+                    tensors, at = self.embedder.reduce(chunk, at, None if due is None else due - at.rows)
                 watch("reduce", end, len(plan.index))
                 yield tensors, {"chunk": number, "grid": chunk.grid.shape}
 

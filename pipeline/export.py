@@ -7,19 +7,17 @@ later run leaves every shard that is as it should be, makes the others anew, and
 from __future__ import annotations
 
 import importlib
-import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 
-from ..stages.safefile import DamagedFileError, OutputError, sync_folder, writing
-from ..stages.store import Store, lock_file
+from ..stages.safefile import DamagedFileError, OutputError, writing
+from ..stages.store import SUFFIX, Store
 from .errors import ConfigError
-from .export_format import SCRATCH, Format, Item, whole
-from .export_index import Ledger, Shard
+from .export_format import Format, Item, whole
+from .export_index import Ledger
+from .export_place import held, make, remove
 
 FORMATS = {
     "webdataset": ("export_webdataset", "Webdataset"),
@@ -66,12 +64,14 @@ def export(
     every shard anew.
 
     Raises:
-        ConfigError: an unknown format, one whose package is not installed, a folder that holds another export.
+        ConfigError: an unknown format, one whose package is not installed, no records, a folder with another export.
         OutputError: `folder` cannot be written to. DamagedFileError: a record changed in between.
     """
     form = format_of(to)
     if form.by_record and limit is not None:
         raise ConfigError(f"--to {to} makes a folder of each record: leave --shard-records and --shard-bytes out")
+    if not any(out.glob(f"*{SUFFIX}")):
+        raise ConfigError(f"{out}: no records there: give the folder that encode wrote to")
     if folder.resolve() == out.resolve():
         raise ConfigError(f"{folder}: holds the records themselves: give another folder with -o")
     limit = Limit(records=1) if form.by_record else limit or Limit(bytes=SHARD_BYTES)
@@ -83,7 +83,7 @@ def export(
             names.append(form.name(number, items))
             if force or not ledger.holds(names[-1], items):
                 begin(ledger, form)
-                ledger.add(make(folder, form, names[-1], items))
+                make(ledger, form, names[-1], items)
                 summary.made += 1
             summary.shards += 1
             summary.records += len(items)
@@ -132,29 +132,6 @@ def cut(items: Iterable[Item], limit: Limit) -> Iterator[list[Item]]:
         yield shard
 
 
-def make(folder: Path, form: Format, name: str, items: Sequence[Item]) -> Shard:
-    """Write a shard under a temporary name, sync it, and put it in its place."""
-    scratch, place = folder / SCRATCH, folder / name
-    with writing(place):
-        remove(scratch)
-        try:
-            form.write(scratch, items)
-        except OSError:
-            for item in items:
-                item.check()
-            raise
-        for item in items:
-            item.check()
-        sync(scratch)
-        shard = Shard.of(name, scratch, items)
-        place.parent.mkdir(exist_ok=True)
-        if place.is_dir():
-            remove(place)
-        os.replace(scratch, place)
-        sync_folder(place.parent)
-    return shard
-
-
 def begin(ledger: Ledger, form: Format) -> None:
     """Something changes: until the end the folder does not say that it is whole."""
     with writing(ledger.folder):
@@ -172,32 +149,3 @@ def finish(ledger: Ledger, form: Format, names: Sequence[str]) -> None:
         if not ledger.is_whole():
             form.finish(ledger.folder, [(name, len(ledger.known[name].records)) for name in names])
             ledger.finish()
-
-
-def sync(path: Path) -> None:
-    """Make a file durable, or a folder with its files."""
-    for part in [*path.iterdir(), path] if path.is_dir() else [path]:
-        sync_folder(part)  # opens and syncs whatever it is
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there; a link is removed, not followed."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-@contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """The folder, for this process alone: a second export waits, and then finds everything made."""
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = lock_file(folder / ".lock")
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            for left in (folder / SCRATCH, *folder.glob(".*.tmp"), folder / ".lock"):
-                remove(left)
-        os.close(lock)

@@ -5,6 +5,7 @@ A shard is a file, or a folder, of an export: whole under its final name, and th
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from ..stages.record_check import check_record
 from ..stages.safefile import DamagedFileError, Entry, Header, canonical, check_tensors, read_header
 from ..stages.same_file import FileStamp
 
+KEY = r"[0-9A-Za-z][0-9A-Za-z_-]{0,99}"  # a record's key becomes a name in every export
 SCRATCH = ".making"  # the one temporary name in an export's folder, of a file or a folder
 
 DTYPES = {
@@ -81,7 +83,7 @@ def whole(path: Path, to: Format) -> Item:
     stamp = FileStamp.of(path)
     header = read_header(path)
     check_record(header)
-    if header.meta["key"] != path.stem:
+    if header.meta["key"] != path.stem or not re.fullmatch(KEY, path.stem):
         raise DamagedFileError(f"{path}: its name is not its key, {header.meta['key']!r:.50}: rename or remove it")
     facts(header)
     check_tensors(header)

@@ -12,7 +12,7 @@ from pathlib import Path
 from numpy.lib.format import write_array_header_1_0
 
 from ..stages.safefile import Entry, Header, blocks_of, canonical, read_header
-from .export_format import DTYPES, Format, Item, facts
+from .export_format import DTYPES, KEY, Format, Item, facts
 
 STORED = {
     "F64": "<f8",
@@ -31,7 +31,7 @@ STORED = {
 class Npy(Format):
     """Streamed block by block; `numpy.load(..., mmap_mode="r")` reads any tensor."""
 
-    pattern = r"[0-9a-f]{32}"
+    pattern = KEY
     by_record = True
 
     def name(self, number: int, items: Sequence[Item]) -> str:

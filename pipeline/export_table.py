@@ -1,8 +1,7 @@
 """A record as one row of a table, for Parquet and Lance; imports pyarrow.
 
 Tensors whose type every record shares are lists of numbers. The others, `tokens` first, are the raw bytes of each of
-their rows, beside dtype and shape: Arrow has no bfloat16, and every bit must come back. (One cell with a whole tensor in
-it would end at Parquet's 2 GiB, and its writer would need ten times that.)
+their rows, beside dtype and shape: Arrow has no bfloat16, and every bit must come back.
 """
 
 from __future__ import annotations

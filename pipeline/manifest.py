@@ -6,7 +6,6 @@ each last line lies, not the lines: a corpus has millions.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..stages.safefile import reading, writing
+from ..stages.store import lock_file
 
 NAME = "manifest.jsonl"
 TIMING = frozenset({"seconds", "cached", "at_s"})  # what may differ between two runs that came to the same
@@ -52,7 +52,8 @@ class Manifest:
 
     def _read(self, key: bytes) -> dict[str, Any] | None:
         start = self._at.get(key)
-        return None if start is None else self._line(start)
+        row = None if start is None else self._line(start)
+        return row if row is not None and key_of(row) == key else None  # `verify` may have rebuilt it under our hands
 
     def _line(self, start: int) -> dict[str, Any] | None:
         with reading(self.path), open(self.path, "rb") as file:
@@ -68,8 +69,8 @@ def key_of(row: Row) -> bytes:
 def append(path: Path, line: bytes) -> int:
     """Put a whole line at a file's end; where it starts."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+b", buffering=0) as out:
-        fcntl.flock(out, fcntl.LOCK_EX)  # another run may write to the same folder
+    # another run may write to the same folder, or `verify` put another file in its place while we wait
+    with os.fdopen(lock_file(path), "r+b", buffering=0) as out:
         whole = ends_whole(out)
         start = out.seek(0, os.SEEK_END) + (not whole)
         left = memoryview(b"".join([b"" if whole else b"\n", line]))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from .errors import ConfigError
 
+POLL_S = 0.05  # between two looks whether to end
 PLAIN = (
     "inputs",
     "done",
@@ -28,6 +29,10 @@ def serve(port: int, read: Callable[[], Mapping[str, Any]]) -> Iterator[int]:
     """Answers `/metrics` with what `read` gives, on all of this machine's addresses; the port (0: any that is free)."""
 
     class Handler(BaseHTTPRequestHandler):
+        def handle(self) -> None:
+            with suppress(OSError):  # a client that hangs up is no news
+                super().handle()
+
         def do_GET(self) -> None:
             known = self.path.split("?")[0] in ("/", "/metrics")
             body = exposition(read()).encode() if known else b"see /metrics\n"
@@ -44,7 +49,7 @@ def serve(port: int, read: Callable[[], Mapping[str, Any]]) -> Iterator[int]:
         server = ThreadingHTTPServer(("", port), Handler)
     except (OSError, OverflowError) as e:
         raise ConfigError(f"--metrics-port {port}: cannot be listened on ({e}): take another") from None
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(POLL_S,), daemon=True)
     thread.start()
     try:
         yield server.server_port

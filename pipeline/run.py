@@ -86,6 +86,8 @@ class Run:
         workers = self.worker_count(len(left))
         self.stats = Stats(len(told), workers, self.how.engine, size_left=sum(item.size for item in items))
         file = StatsFile(self.job.store.out, self.stats)
+        if left and len(told) > 1:
+            file.write(now=True)
         ready = ((item, result) for item, result in told if result is not None)
         for item, result in _chained(ready, lambda: self._made(left, workers)):
             row = result.row

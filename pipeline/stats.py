@@ -59,6 +59,7 @@ class Stats:
         """Counts, rates and what is left; seconds of stages are of all workers together."""
         spent = max(time.time() - self.started_s, 1e-6)
         new = self.done - self.cached
+        statuses = dict(self.statuses)  # once: another thread may count
         return {
             "pid": os.getpid(),
             "state": "ended" if self.done == self.inputs else "running",
@@ -69,14 +70,14 @@ class Stats:
             "inputs": self.inputs,
             "done": self.done,
             "cached": self.cached,
-            "statuses": dict(self.statuses),
-            "failed": sum(n for status, n in self.statuses.items() if status.startswith("failed")),
+            "statuses": statuses,
+            "failed": sum(n for status, n in statuses.items() if status.startswith("failed")),
             "videos_per_s": round(new / spent, 4),
             "video_hours_per_hour": round(self.source_s / spent, 3),
             "tokens_in": self.tokens_in,
             "tokens_out": self.tokens_out,
             "stage_seconds": {name: round(self.stage_s[name], 3) for name in STAGES},
-            "bottleneck": max(STAGES, key=lambda name: self.stage_s[name]) if new else None,
+            "bottleneck": max(STAGES, key=lambda name: self.stage_s[name]) if any(self.stage_s.values()) else None,
             "eta_s": round(spent * self.size_left / self.size_done, 1) if self.size_done else None,
         }
 

@@ -18,6 +18,7 @@ from typing import Final
 from process_tree import below, command_of, cpu_s, rss_mib
 
 EVERY_S: Final = 0.2
+MOST: Final = 0.1  # that any role's memory may grow by
 ROLES: Final = {"decode_child": "decode children", "pipeline.cli.worker": "workers"}  # by words of their commands
 
 
@@ -60,7 +61,8 @@ class Watch:
 @dataclass(frozen=True)
 class Ran:
     """A run that is through. Seconds: `start_s` until the first input was, `work_s` from there to the last, `end_s` to
-    the exit. `others`: share of the machine that other processes took. `held` {role: MiB (first tenth, last tenth)}."""
+    the exit. `others`: share of the machine that other processes took. `held` {role: MiB (second tenth of the time,
+    last tenth)}."""
 
     inputs: int
     start_s: float
@@ -73,6 +75,11 @@ class Ran:
     def rate(self) -> float:
         """Inputs a second, start-up apart."""
         return (self.inputs - 1) / self.work_s
+
+    @property
+    def grew(self) -> bool:
+        """Whether some of its processes hold more at the end."""
+        return any(last > (1 + MOST) * first for first, last in self.held.values())
 
 
 def run(sources: Path, out: Path, *more: str) -> Ran:

@@ -50,10 +50,10 @@ def pack(
         "frame_pts_s": frames.pts_s,
         "frame_index": frames.index,
     }
-    optional = {"frame_vectors": grid.frame_vectors, **carries}
-    tensors |= {name: value for name, value in optional.items() if value is not None}
+    tensors |= {} if grid.frame_vectors is None else {"frame_vectors": grid.frame_vectors}
     tensors |= {EXTRA + name: value for name, value in kept.extra.items()}
-    return sealed(tensors)
+    own = {name: source(value) for name, value in carries.items() if value is not None}  # marks may be no number
+    return sealed(tensors) | own
 
 
 def pack_audio(grid: TokenGrid, reduction: Reduction, pts_s: Tensor, before: Progress) -> dict[str, Source]:

@@ -20,6 +20,13 @@ def test_memory_does_not_grow_with_the_video() -> None:
 
 
 @pytest.mark.slow
+def test_memory_does_not_grow_with_the_corpus() -> None:
+    words = [sys.executable, str(SCRIPTS / "bench_corpus"), "--part", "memory"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
 def test_every_real_clip_through_the_command_line(shared: Path, tmp_path: Path) -> None:
     clips = [p for p in sorted((shared / "videos").iterdir()) if p.suffix in {".mp4", ".mkv", ".mov"}]
     whole = [str(p) for p in clips if p.name != "corrupted.mp4"]

@@ -14,7 +14,6 @@ import typer
 from ..export import Limit, Summary, export
 from ..export_index import INDEX
 from .screen import PLAIN_EVERY_S, complain, print_json, put
-from .verify import records_of
 
 
 def command(
@@ -27,7 +26,6 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> int:
     """Lay the finished records of a folder down for training; what is there already is not made again."""
-    records_of(out)
     limit = None
     if shard_records or shard_bytes:
         limit = Limit(shard_records or inf, shard_bytes or inf)

@@ -71,7 +71,10 @@ class Host:
                 message = json.loads(line)
                 if "fatal" in message:
                     raise RunnerError(message["fatal"], message["message"])
-                yield message
+                if "warning" in message:
+                    log.warning("%s", message["warning"])
+                else:
+                    yield message
 
     def end(self, grace_s: float = 0.0) -> None:
         """It, and all that it has started, if it has not ended within `grace_s` of its stdin."""
@@ -114,6 +117,9 @@ class Apart:
                 yield from self._through(left)
             except GoneError as error:
                 self._end()
+                log.warning(
+                    "the run was broken off (%s): it goes on with the %d inputs that are left", error, len(left)
+                )
                 fruitless = fruitless + 1 if len(left) == before else 0
                 if fruitless == TRIES:
                     yield from self._give_up(left, str(error))

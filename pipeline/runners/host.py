@@ -2,12 +2,14 @@
 
 Lines that come in: `{"hello": ...}` once, then `{"tasks": [...]}` for each run. Lines that go out: `{"ready": true}`
 once, `{"heard": number, ...}`, `{"done": number, ...}`, `{"lost": number, ...}`, `{"end": true}` behind each run,
-`{"fatal": kind, "message": ...}`. Any other exception ends the process: whoever listens may start another.
+`{"fatal": kind, "message": ...}`, and `{"warning": ...}` at any time. Any other exception ends the process: whoever
+listens may start another.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import queue
 import sys
@@ -36,6 +38,7 @@ def host(make: Callable[[Mapping[str, Any]], Runner], fatal: Fatal) -> None:
         while data:
             data = data[os.write(out, data) :]
 
+    logging.getLogger(__package__.partition(".")[0]).addHandler(Warnings(say))
     try:
         runner = make(json.loads(lines.get() or "{}").get("hello", {}))
         idle.set()
@@ -54,6 +57,17 @@ def host(make: Callable[[Mapping[str, Any]], Runner], fatal: Fatal) -> None:
         if told is None:
             raise
         say({"fatal": told[0], "message": told[1]})
+
+
+class Warnings(logging.Handler):
+    """Says what is logged as a warning, or worse."""
+
+    def __init__(self, say: Say) -> None:
+        super().__init__(logging.WARNING)
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._say({"warning": record.getMessage()})
 
 
 def line_of(event: Event) -> Mapping[str, Any]:

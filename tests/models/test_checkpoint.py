@@ -20,7 +20,8 @@ from vidcomp.models import settings
 from vidcomp.models.checkpoint import identify, resolve
 from vidcomp.models.families import UnknownModelError, families, family_module
 from vidcomp.models.jsonfile import CheckpointError
-from vidcomp.models.load import load_llm, load_model
+from vidcomp.models.load import load_llm, load_model, tokenizer_of
+from vidcomp.models.prompt import written
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -168,6 +169,22 @@ def test_a_released_checkpoints_config(copy: Path, encoder: Any) -> None:
     assert model.config.get_text_config().rope_parameters["mrope_section"] == [2, 2, 2]
 
 
+TEXT_MODELS = "{% for message in messages %}{{ message['role'] + message['content'] }}{% endfor %}"  # knows no video
+
+
+def test_the_processors_chat_template_stands_over_the_tokenizers(copy: Path) -> None:
+    """As in the real processor; the order of the places is that of `ProcessorMixin.get_processor_dict`."""
+    own = tokenizer_of(resolve(str(copy))).chat_template
+    (copy / "chat_template.jinja").write_text(TEXT_MODELS)
+    with pytest.raises(ValueError, match=r"cannot write a video \(TypeError: .*\): take that of the model's") as told:
+        written(tokenizer_of(resolve(str(copy))), "Who?", "<|video_pad|>", 1)
+    assert "\n" not in str(told.value)
+    (copy / "chat_template.json").write_text(json.dumps({"chat_template": own}))
+    assert tokenizer_of(resolve(str(copy))).chat_template == own
+    (copy / "processor_config.json").write_text(json.dumps({"chat_template": "last"}))
+    assert tokenizer_of(resolve(str(copy))).chat_template == "last"
+
+
 def leave_pickles(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
@@ -291,6 +308,7 @@ def test_layers() -> None:
     ("layer", "message"),
     [
         ({"size": {"height": 3}}, "size is shortest_edge and longest_edge in pixels, got 'height'"),
+        ({"size": 448}, "size is shortest_edge and longest_edge in pixels, got 448"),
         ({"max_pixels": 0}, "longest_edge must be a positive number of pixels, got 0"),
         ({"video_processor_type": "SmolVLMVideoProcessor"}, "expected Qwen2VLVideoProcessor"),
     ],

@@ -24,6 +24,7 @@ from vidcomp.models.framewise_parts import Geometry
 from vidcomp.models.framewise_tower import layers_read, passes
 from vidcomp.models.jsonfile import CheckpointError
 from vidcomp.models.preprocess import preprocess
+from vidcomp.models.sizes import counting_sizes
 
 FAMILIES = ["llava_onevision", "llava_next_video", "internvl", "smolvlm"]
 CLIPS = [(8, 72, 104), (9, 72, 104), (5, 120, 68), (1, 60, 60), (2, 8, 8), (1, 2160, 3840), (3, 200, 40)]
@@ -120,6 +121,20 @@ def test_tokens_are_the_models_own(shape: Any, family: str, encoder: Any, llm: A
     assert torch.equal(grid.pts_s, seconds(frames))
     assert grid.attention is grid.frame_vectors is grid.valid is None
     torch.testing.assert_close(grid.feat_ND, own_rows(family, llm[0], encoder.preprocess(frames)), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_is_the_models_own_to_the_bit(
+    dtype: str, family: str, tiny_maker: ModuleType, tmp_path: Path, clip: Any
+) -> None:
+    folder = tiny_maker.make(family, tmp_path / "half", dtype=dtype)
+    encoder, frames = models.load_model(str(folder)), clip(5, 72, 104)
+    pixels = {
+        name: value.to(getattr(torch, dtype)) if value.is_floating_point() else value
+        for name, value in encoder.preprocess(frames).items()
+    }
+    own = own_rows(family, models.load_llm(str(folder))[0], pixels)
+    assert torch.equal(encoder.encode(frames, seconds(frames)).feat_ND, own)
 
 
 def test_passes_change_nothing(folder: Path, encoder: Any, clip: Any) -> None:
@@ -405,6 +420,26 @@ def test_beams_of_a_ragged_batch(family: str, encoder: Any, llm: Any, clip: Any,
     for i, (record, question) in enumerate(zip(records, [QUESTION, "Who?"], strict=True)):
         alone = generate(model, models.prepare(model, tokenizer, record, question), num_beams=3)
         assert torch.equal(both[i], alone[0])
+
+
+def test_beams_of_a_ragged_batch_that_count_by_size(
+    family: str, encoder: Any, llm: Any, clip: Any, record_of: Any
+) -> None:
+    model, tokenizer = llm
+    grids = [encoder.encode(clip(4, 72, 104, seed), torch.arange(4).double()) for seed in (1, 2)]
+    records = [record_for(family, grid, torch.tensor([1, 2, 5 + i]), record_of) for i, grid in enumerate(grids)]
+    for record in records:
+        record.sizes[:] = torch.tensor([9, 1, 400])
+    asked = [QUESTION, "Who?"]
+
+    def told(held: Any, questions: Any) -> Tensor:
+        inputs = models.prepare(model, tokenizer, held, questions)
+        with counting_sizes(model, inputs["input_ids"], held if isinstance(held, list) else [held]):
+            return generate(model, inputs, num_beams=3)
+
+    both = told(records, asked)
+    for i, (record, question) in enumerate(zip(records, asked, strict=True)):
+        assert torch.equal(both[i], told(record, question)[0])
 
 
 def test_no_token_kept(family: str, encoder: Any, llm: Any, clip: Any, record_of: Any) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vidcomp.models import load as models
+from vidcomp.models import qwen_vision
 from vidcomp.models.types import ShapeError, TokenGrid
 
 FAMILIES = ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "video_llama_3", "qwen2_5_omni", "qwen3_omni_moe"]
@@ -143,6 +144,18 @@ def test_the_tower_sees_kept_patches_alone(loaded: Any, clip: Any) -> None:
         assert rows_seen(encoder, frames, some(shape, share)) == 4 * int(some(shape, share).sum()) > 0
     assert rows_seen(encoder, frames, None) == 4 * shape[0] * shape[1] * shape[2]
     assert rows_seen(encoder, frames, torch.zeros(shape, dtype=torch.bool)) == 0
+
+
+def test_where_rows_end_stays_on_the_host(loaded: Any, clip: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU every layer would wait for it."""
+    encoder, given, moved = loaded[0], list[dict[str, Tensor]](), list[Tensor]()
+    real = encoder.told
+    monkeypatch.setattr(encoder, "told", lambda *at: given.append(real(*at)) or given[-1])
+    monkeypatch.setattr(qwen_vision, "to_device", lambda value, device: moved.append(value) or value)
+    encode(encoder, clip(*SHAPE))
+    stayed = {name for told in given for name, value in told.items() if all(value is not one for one in moved)}
+    windows = {"cu_window_seqlens"} if "window_index" in given[0] else set()
+    assert stayed == {"cu_seqlens"} | windows
 
 
 def test_to_keep_all_is_to_skip_nothing(loaded: Any, clip: Any) -> None:

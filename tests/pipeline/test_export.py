@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import importlib
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import threading
 import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -253,7 +255,7 @@ def test_a_shard_is_durable_before_it_has_its_name(
     to: str, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced, placed = set(), []
-    fsync, replace = os.fsync, os.replace
+    fsync, rename = os.fsync, os.replace
 
     def note_sync(fd: int) -> None:
         synced.add(os.fstat(fd).st_ino)
@@ -262,7 +264,7 @@ def test_a_shard_is_durable_before_it_has_its_name(
     def note_replace(source: Path, place: Path) -> None:
         inside = [*source.iterdir()] if source.is_dir() else []
         assert {p.stat().st_ino for p in [source, *inside]} <= synced
-        replace(source, place)
+        rename(source, place)
         placed.append(Path(place))
 
     monkeypatch.setattr(os, "fsync", note_sync)
@@ -390,20 +392,18 @@ def test_names_in_a_record_or_an_index_are_no_paths(out: Path, tmp_path: Path) -
     odd = video_record(1)
     for path in out.iterdir():
         path.unlink()
-    hostile = type(odd)(**{**fields_of(odd), "extra": {"/../../../evil": odd.tokens}})
+    hostile = replace(odd, extra={"/../../../evil": odd.tokens})
     hostile.save(out / f"{odd.meta['key']}.safetensors")
+    replace(odd, meta={**odd.meta, "key": "a.b c"}).save(out / "a.b c.safetensors")
     summary = export(out, "npy", tmp_path / "x")
-    assert (summary.records, summary.skipped) == (0, 1)
+    assert (summary.records, summary.skipped) == (0, 2)
     assert "cannot be a file's name" in summary.why[0]
+    assert "its name is not its key" in summary.why[1]
     (tmp_path / "keep").touch()
     shard = {"name": "../keep", "bytes": 0, "digest": "", "records": []}
     (tmp_path / "x" / "_index").write_text(json.dumps({"format": "npy", "shards": [shard, {"name": 3}, 4]}))
     export(out, "npy", tmp_path / "x")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["keep", "out", "x"]
-
-
-def fields_of(record: Any) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in record.__slots__}
 
 
 def test_a_record_that_changes_meanwhile_is_no_part_of_a_shard(
@@ -421,14 +421,29 @@ def test_a_record_that_changes_meanwhile_is_no_part_of_a_shard(
     assert not list((tmp_path / "x").glob("*.tar"))
 
 
+def test_what_a_parquet_page_cannot_hold_is_left_out(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed("parquet")
+    monkeypatch.setattr(importlib.import_module("vidcomp.pipeline.export_parquet"), "LARGEST", 130)
+    summary = export(out, "parquet", tmp_path / "x")
+    assert (summary.records, summary.skipped) == (4, 3)
+    assert sorted(re.findall(r"its (.*) are .* over Parquet's 2 GiB a page", "\n".join(summary.why))) == [
+        "other tensors",
+        "tokens",
+        "tokens",
+    ]
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (("out", "--to", "pickle", "-o", "x"), "no format 'pickle'; there are: webdataset, parquet, lance, npy"),
         (("out", "--to", "npy", "-o", "x", "--shard-records", "2"), "makes a folder of each record"),
         (("out", "--to", "npy", "-o", "out"), "holds the records themselves"),
-        (("empty", "--to", "npy", "-o", "x"), "no records in this folder"),
-        (("gone", "--to", "npy", "-o", "x"), "no such file or folder"),
+        (("empty", "--to", "npy", "-o", "x"), "empty: no records there: give the folder that"),
+        (("gone", "--to", "npy", "-o", "x"), "gone: no records there"),
+        (("file", "--to", "npy", "-o", "x"), "file: no records there"),
         (("out", "--to", "npy", "-o", "mixed"), "holds an export to 'webdataset': give another folder"),
         (("out", "--to", "npy", "-o", "file"), "cannot be written"),
         (("out", "--to", "npy"), "--out"),

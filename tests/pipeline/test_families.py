@@ -70,15 +70,15 @@ class Case:
         return vidcomp.encode(clip or self.clip, model=str(self.folder), fps=FPS, out=self.out, **how)
 
 
-def film(path: Path, frames: int, still: int) -> Path:
-    """A texture at 10 fps that drifts in the right half until frame `still` and stands in the left; a cut at 36."""
+def film(path: Path, moving: range) -> Path:
+    """6.5 s at 10 fps of a texture that stands, but for its right half, which drifts while `moving`; a cut at 36."""
     noise = np.random.default_rng(0).integers(0, 256, (2, 8, 14, 3)).repeat(8, 1).repeat(8, 2).astype(np.uint8)
     with av.open(str(path), "w") as out:
         stream = out.add_stream("libx264", rate=10, options={"crf": "10"})
         stream.width, stream.height, stream.pix_fmt = 112, 64, "yuv420p"
-        for n in range(frames):
+        for n in range(65):
             picture = noise[int(n >= 36)].copy()
-            picture[:, 56:] = np.roll(picture[:, 56:], 3 * min(n, still), axis=1)
+            picture[:, 56:] = np.roll(picture[:, 56:], 3 * len(range(moving.start, min(n, moving.stop))), axis=1)
             out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         out.mux(stream.encode())
     return path
@@ -86,9 +86,9 @@ def film(path: Path, frames: int, still: int) -> Path:
 
 @pytest.fixture(scope="module")
 def cases(tiny_maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Case]:
-    """The case of a family, made when it is first asked for; its clip has 6.5 s."""
+    """The case of a family, made when it is first asked for."""
     home = tmp_path_factory.mktemp("families")
-    clip = film(home / "film.mp4", 65, still=65)
+    clip = film(home / "film.mp4", range(65))
 
     @lru_cache
     def case(family: str) -> Case:
@@ -218,7 +218,7 @@ def test_a_gate_needs_pixels_that_tile_the_grid(case: Case) -> None:
 @pytest.mark.parametrize("family", TILED)
 def test_a_chunk_in_which_nothing_moves(case: Case, tmp_path: Path) -> None:
     """All of its tokens are skipped; the record says when its steps were, and holds none of their rows."""
-    clip = film(tmp_path / "still.mp4", 65, still=10)
+    clip = film(tmp_path / "still.mp4", range(10))
     record = case.encode(clip, **GATE, method="evs", retain=0.5)
     steps = 4 // case.encoder.temporal_patch
     assert not int((record.positions[:, 0] // steps == 1).sum())
@@ -226,6 +226,24 @@ def test_a_chunk_in_which_nothing_moves(case: Case, tmp_path: Path) -> None:
     if case.family in READERS:
         model, tokenizer = case.llm
         assert torch.isfinite(generate(model, vidcomp.prepare(model, tokenizer, record, QUESTION))[1]).all()
+
+
+@pytest.mark.parametrize("method", ["dtd", "static_runs"])
+def test_a_method_goes_on_behind_skipped_tokens(cases: Callable[[str], Case], tmp_path: Path, method: str) -> None:
+    """It carries the last step over a chunk's border, and what was skipped there has no values."""
+    clip, how = cases("clip").clip, {"fps": FPS, "method": method, "out": tmp_path}
+    one, many = (vidcomp.encode(clip, **how, **GATE, settings=[f"chunk_frames={n}"]) for n in (64, 4))
+    assert torch.equal(one.positions, many.positions)
+
+
+def test_what_still_chunks_leave_of_a_budget_is_spent_later(tmp_path: Path) -> None:
+    """Of the chunks of 4 frames the first has 196 tokens to encode, the second none, the others enough."""
+    clip = film(tmp_path / "late.mp4", range(40, 65))
+    how = {"fps": FPS, "method": "evs", "settings": CHUNKS, "out": tmp_path, **GATE}
+    record = vidcomp.encode(clip, tokens=700, **how)
+    chunk = record.positions[:, 0] // 4
+    assert torch.bincount(chunk).tolist() == [196, 0, 700 * 12 // 13 - 196, 700 - 700 * 12 // 13]
+    assert len(vidcomp.encode(clip, tokens_per_second=700 / 6.5, **how)) == 700
 
 
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name not in READERS])

@@ -368,6 +368,20 @@ def test_a_record_goes_through_a_file(case: Case, tmp_path: Path) -> None:
         assert torch.equal(getattr(again.audio, name), getattr(record.audio, name))
 
 
+def test_ask_hears(cli: Cli, case: Case, here: Path) -> None:
+    record = case.encode(case.clip("whole"), method="omnizip", retain=None)
+    inputs = vidcomp.prepare(*case.llm, record, QUESTION)
+    made = case.llm[0].generate(**inputs, max_new_tokens=8, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    path = case.out / f"{record.meta['key']}.safetensors"
+    words = ("ask", path, QUESTION, "--model", case.folder, "--max-new-tokens", 8, "--save-kv", "kv", "--json")
+    for _ in range(2):
+        said = cli(*words)
+        assert (said.code, said.err) == (0, "")
+        assert said.json["answer"] == case.llm[1].decode(made, skip_special_tokens=True).strip()
+        assert (said.json["video_tokens"], said.json["audio_tokens"]) == (len(record), len(record.audio))
+    assert len(list((here / "kv").iterdir())) == 1
+
+
 def test_what_is_heard_matters(case: Case) -> None:
     clips = [case.clip(name) for name in ("whole", "silent")]
     records = [*map(case.encode, clips), case.encode(clips[0], settings=["model.sound=false"])]
