@@ -145,3 +145,9 @@ def check(record: KeptVideo, family: str, hidden: int, facts: Sequence[str] = ()
     for fact in facts:
         if record.meta.get(fact) is None:
             raise ValueError(f"the record does not say {fact}, which its prompt needs: encode the video again")
+
+
+def since_start(record: KeptVideo, pts_s: Tensor) -> Tensor:
+    """float64: times as processors count them, from the first frame: a container's clock may start anywhere."""
+    start_s: float = record.meta.get("source", {}).get("start_s", 0.0)
+    return pts_s - start_s

@@ -26,7 +26,7 @@ from torch import Tensor
 from . import qwen_keep, qwen_load, qwen_patches, qwen_prompt, qwen_vision
 from .base import VideoModel
 from .checkpoint import Checkpoint
-from .consume import check, joined
+from .consume import check, joined, since_start
 from .prompt import text_ids
 from .qwen_clip import clip_size
 from .reader import Reader, Span, rows_of
@@ -106,7 +106,7 @@ def times(record: KeptVideo) -> list[float]:
 
     `_calculate_timestamps` of processing_qwen3_vl.py, with true pts in place of frame number / fps.
     """
-    frames, starts = record.frame_pts_s.contiguous(), record.grid_pts_s.contiguous()
+    frames, starts = (since_start(record, pts_s).contiguous() for pts_s in (record.frame_pts_s, record.grid_pts_s))
     first = torch.searchsorted(frames, starts)
     last = torch.cat([first[1:], torch.tensor([len(frames)])]) - 1
     means: list[float] = ((frames[first] + frames[last]) / 2).tolist()

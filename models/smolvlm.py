@@ -22,7 +22,7 @@ from torch import Tensor
 
 from . import framewise_pixels, tower
 from .checkpoint import Checkpoint, dtype_name
-from .consume import check
+from .consume import check, since_start
 from .framewise import Framewise
 from .framewise_parts import Geometry, Parts, check_geometry, load_module, side_of
 from .framewise_prompt import handed, spelled
@@ -118,10 +118,16 @@ def opening(record: KeptVideo) -> str:
     """What stands before the first frame's tokens; the length is the source's in whole seconds, or where that has none
     (a live stream) the last frame's pts, as in the processor."""
     length_s = record.meta["source"].get("duration_s")
-    length = timedelta(seconds=int(record.frame_pts_s[-1] if length_s is None else length_s))
+    length = timedelta(seconds=int(times_s(record)[-1] if length_s is None else length_s))
     count = number_words(len(record.frame_pts_s))
     series = f"You are provided the following series of {count} frames from a {length} [H:MM:SS] video.\n"
-    return series + stamp(float(record.frame_pts_s[0]))
+    return series + stamp(times_s(record)[0])
+
+
+def times_s(record: KeptVideo) -> list[float]:
+    """When each frame is shown, from the stream's first one."""
+    times: list[float] = since_start(record, record.frame_pts_s).tolist()
+    return times
 
 
 def stamp(pts_s: float) -> str:
@@ -136,7 +142,7 @@ def span(config: Any, tokenizer: Any, record: KeptVideo, rule: str) -> Span:
     dropped keeps its name and its marks.
     """
     check(record, FAMILY, config.get_text_config().hidden_size, ("source",))
-    later = (stamp(pts_s) + FRAME for pts_s in record.frame_pts_s.tolist()[1:])
+    later = (stamp(pts_s) + FRAME for pts_s in times_s(record)[1:])
     return spelled(tokenizer, FRAME + "".join(later), config.image_token_id, record)
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from . import qwen_load, qwen_patches, qwen_prompt, qwen_vision, tower
 from .base import VideoModel
 from .checkpoint import Checkpoint
-from .consume import check
+from .consume import check, since_start
 from .prompt import text_ids
 from .qwen_patches import Settings, unit_of
 from .reader import Reader, Span
@@ -130,7 +130,7 @@ def span(config: Any, tokenizer: Any, record: KeptVideo, rule: str) -> Span:
     at = record.positions.long()
     inside = (at[:, 1] * w + at[:, 2]).split(at[:, 0].bincount(minlength=steps).tolist())
     ids, places, start = list[Tensor](), list[Tensor](), 0
-    for i, (time, cells) in enumerate(zip(record.grid_pts_s.tolist(), inside, strict=True)):
+    for i, (time, cells) in enumerate(zip(since_start(record, record.grid_pts_s).tolist(), inside, strict=True)):
         text = text_ids(tokenizer, f"{',' if i else ''}Time {time:.1f}s:")
         ids += [text, torch.full_like(cells, config.video_token_id)]
         places += [start + torch.arange(len(text)), start + len(text) + cells]

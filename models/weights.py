@@ -28,7 +28,10 @@ def weight_files(folder: Path) -> list[Path]:
         return [single]
     if not index.is_file():
         raise CheckpointError(_no_weights(folder))
-    shards = sorted(set(read_json(index).get("weight_map", {}).values()))
+    named = read_json(index).get("weight_map")
+    shards = sorted({str(name) for name in named.values()}) if isinstance(named, dict) else []
+    if not shards or any(Path(name).name != name for name in shards):
+        raise CheckpointError(f"{index}: its weight_map must name files that lie beside it; fetch it again")
     absent = [name for name in shards if not (folder / name).is_file()]
     if absent:
         raise CheckpointError(
@@ -59,13 +62,13 @@ def header(path: Path) -> tuple[bytes, dict[str, Any]]:
 
 
 def digest(folder: Path) -> str:
-    """32 hex digits over every safetensors file: name, size, header, first 4 KiB of each tensor.
+    """32 hex digits over the weight files: name, size, header, first 4 KiB of each tensor.
 
     Sees: another architecture, dtype, tensor or name, a training step, a merged LoRA or any other dense
     update of a tensor. Does not see: an edit that leaves the first 4 KiB of every tensor as they were.
     """
     total = blake2b(digest_size=16)
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in weight_files(folder):
         raw, entries = header(path)
         total.update(f"{path.name}:{path.stat().st_size}:{len(raw)}:".encode() + raw)
         with path.open("rb") as file:

@@ -131,7 +131,7 @@ class VideoEncoder:
             **coverage(reading.outcome, len(plan.index), tally),
             **budget_account(self.recipe.budget.asked, self.embedder.method, plan.fps, len(plan.index), tally),
             "schema": SCHEMA,
-            "source": reading.info.to_json(),
+            "source": {**reading.info.to_json(), "start_s": plan.start_s},
             "model": self.identity,
             "method": describe(self.embedder),
             "grid": [tally.steps, *tally.grid_hw],

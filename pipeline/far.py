@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 CLUSTER = (sys.executable, "-P", "-m", "vidcomp.pipeline.cli.cluster")
 STALL_S = 900.0  # a worker that has not got one chunk further in that time hangs
+CONNECT_S = 5.0
 SILENCE_S = 1800.0  # a run of which nothing is heard for so long: its cluster gives it no worker, or hangs
 
 
@@ -69,8 +71,20 @@ def ray_runner(recipe: Recipe, out: Path, how: How) -> Runner:
         raise ConfigError("--engine ray needs Ray: pip install 'vidcomp[ray]'")
     if how.address is not None and "://" in how.address:
         raise ConfigError(f"--address {how.address}: join from one of its nodes, with the head's host:port or auto")
+    refuse_unreachable(how.address)
     decode = recipe.decode.model_copy(update={"threads": recipe.decode.threads or 1})  # as many as are asked of a node
     return OnCluster(recipe.model_copy(update={"decode": decode}), out, how)
+
+
+def refuse_unreachable(address: str | None) -> None:
+    """ConfigError where nobody listens at host:port: Ray itself would try for minutes."""
+    host, colon, port = (address or "").rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+    except (OSError, OverflowError) as e:
+        raise ConfigError(f"--address {address}: nobody answers there ({e}): start the cluster, or check it") from None
 
 
 # -- the process that leads the run ------------------------------------------------------------------

@@ -38,6 +38,7 @@ class Plan:
     chunk_frames: int
     pts_s: NDArray[np.float64]  # (F,): when they are shown
     end_s: float  # where the part of the video that they stand for ends
+    start_s: float  # when the stream's first frame is shown: clocks of broadcasts start anywhere
 
     @property
     def chunk_ends_s(self) -> list[float]:
@@ -60,7 +61,8 @@ class Plan:
         patch = model.temporal_patch
         end_s = source.end_s if sampling.end_s is None else min(sampling.end_s, source.end_s)
         pts_s = source.pts_s[index]
-        return cls(index, sampling.rate(video, index), size, -(-chunk_frames // patch) * patch, pts_s, end_s)
+        chunk = -(-chunk_frames // patch) * patch
+        return cls(index, sampling.rate(video, index), size, chunk, pts_s, end_s, float(source.pts_s[0]))
 
 
 class Reading(Protocol):

@@ -54,6 +54,12 @@ def test_identity_is_json_without_paths(tiny: Path, copy: Path) -> None:
     assert resolve(str(copy)).identity() == identity == identify(str(tiny))
 
 
+def test_identity_is_of_the_files_that_are_read(copy: Path) -> None:
+    before = resolve(str(copy)).identity()
+    shutil.copy(copy / "model.safetensors", copy / "consolidated.safetensors")
+    assert resolve(str(copy)).identity() == before
+
+
 def test_the_maker_is_deterministic(tiny: Path, tiny_maker: ModuleType, tmp_path: Path) -> None:
     again, other = (tiny_maker.make("qwen2_5_vl", tmp_path / str(seed), seed=seed) for seed in (0, 1))
     for path in sorted(tiny.iterdir()):
@@ -194,6 +200,16 @@ def cut(folder: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-100])
 
 
+def index(folder: Path, weight_map: Any) -> None:
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    (folder / "model.safetensors").rename(folder.parent / "moved.safetensors")
+
+
+def outside(folder: Path) -> None:
+    names = load_file(folder / "model.safetensors")
+    index(folder, dict.fromkeys(names, "../moved.safetensors"))
+
+
 BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "pickle": (
         leave_pickles,
@@ -204,6 +220,8 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "bad config": (lambda f: (f / "config.json").write_text("{"), "config.json: cannot be read as JSON"),
     "list config": (lambda f: (f / "config.json").write_text("[]"), "a JSON object is expected, got list"),
     "adapter": (lambda f: (f / "adapter_config.json").write_text("{}"), "merge it first"),
+    "outside": (outside, r"index\.json: its weight_map must name files that lie beside it; fetch it again"),
+    "list index": (lambda f: index(f, ["model.safetensors"]), "its weight_map must name files that lie beside it"),
     "cut": (cut, r"bytes where its header says \d+; fetch it again"),
     "pointer": (lambda f: (f / "model.safetensors").write_text("version https://git-lfs"), "git-lfs pointer"),
     "family": (

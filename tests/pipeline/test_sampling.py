@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 from media import B_FRAMES, make_clip
 
 import vidcomp
+from vidcomp.models.consume import since_start
 from vidcomp.pipeline.errors import ConfigError
 from vidcomp.pipeline.presets import build_recipe
 
@@ -62,3 +64,15 @@ def test_a_presets_rule_can_be_taken_away() -> None:
         build_recipe(method="omnizip", settings=["sample.frames=8"])
     recipe = build_recipe(method="omnizip", settings=["sample.fps=null", "sample.frames=8"])
     assert (recipe.sample.fps, recipe.sample.frames) == (None, 8)
+
+
+def test_a_clock_that_starts_anywhere_is_told(clip: Path, tmp_path: Path) -> None:
+    late = tmp_path / "late.ts"
+    with av.open(str(clip)) as source, av.open(str(late), "w", options={"output_ts_offset": "36000"}) as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for packet in (p for p in source.demux(video=0) if p.size):
+            packet.stream = stream
+            out.mux(packet)
+    record = vidcomp.encode(late, out=tmp_path / "out", fps=2.0, method="uniform")
+    assert record.meta["source"]["start_s"] == float(record.frame_pts_s[0]) >= 36000
+    assert since_start(record, record.frame_pts_s)[0] == 0

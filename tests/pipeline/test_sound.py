@@ -180,7 +180,7 @@ def test_a_record_holds_the_whole_clips_sound(case: Case, name: str) -> None:
     is_all_of(record, case.encoder, heard(clip, start_s, start_s + SECONDS))
 
 
-@pytest.mark.parametrize("chunk", [1, 6, 64])
+@pytest.mark.parametrize("chunk", [1, 6, pytest.param(64, marks=pytest.mark.slow)])
 def test_chunks_do_not_matter(case: Case, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clip of three passes through the audio tower, or of the 10 s that Qwen2.5-Omni's processor takes."""
     monkeypatch.setattr("vidcomp.models.omni_audio.PASS_FRAMES", 400)
@@ -205,7 +205,7 @@ def test_a_chunk_has_the_sound_of_its_time(case: Case, monkeypatch: pytest.Monke
         assert end_s - 0.09 < float(part[-1]) < end_s
 
 
-@pytest.mark.parametrize(("method", "stop"), [("uniform", 1), ("omnizip", 2)])
+@pytest.mark.parametrize(("method", "stop"), [pytest.param("uniform", 1, marks=pytest.mark.slow), ("omnizip", 2)])
 def test_an_interrupted_run_goes_on_to_the_same_bytes(
     cli: Cli, case: Case, here: Path, monkeypatch: pytest.MonkeyPatch, method: str, stop: int
 ) -> None:
@@ -316,7 +316,9 @@ def test_the_preset_of_omnizip(case: Case) -> None:
     assert torch.isfinite(logits_of(case, inputs)).all()
 
 
-@pytest.mark.parametrize("name", ["silent", "later", "shorter"])
+@pytest.mark.parametrize(
+    "name", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("later", "shorter")), "silent"]
+)
 def test_omnizip_in_small_chunks(case: Case, name: str) -> None:
     """Some of them without a frame that is heard, or with a single token."""
     record = case.encode(case.clip(name), chunk=2, method="omnizip", retain=None)
@@ -346,7 +348,7 @@ def logits_of(case: Case, inputs: dict[str, Any]) -> Tensor:
     return torch.cat(out.logits)
 
 
-@pytest.mark.parametrize("name", ["whole", "later", "5.1"])
+@pytest.mark.parametrize("name", ["whole", pytest.param("5.1", marks=pytest.mark.slow)])
 def test_a_whole_record_is_the_real_path(case: Case, name: str, tmp_path: Path) -> None:
     clip = case.clip(name)
     case.encode(clip).save(tmp_path / "a.safetensors")
