@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+from ..models.base import VideoModel
 from ..models.families import BUILT_IN
 from ..stages.decode import Outcome
 from ..stages.failure import SourceError
@@ -53,6 +54,12 @@ def coverage(outcome: Outcome, sampled: int, tally: Tally) -> dict[str, Any]:
         "status": "partial" if missing or outcome.status == "partial" else "ok",
         "decoded": {"declared": outcome.declared, "decoded": outcome.decoded, "missing": missing, "why": outcome.why},
     }
+
+
+def revision_of(model: VideoModel) -> dict[str, str]:
+    """`revision`: the hub's commit of a model that came from there; a folder has none."""
+    commit = getattr(getattr(model, "checkpoint", None), "commit", None)
+    return {} if commit is None else {"revision": commit}
 
 
 def environment(family: str) -> dict[str, str]:

@@ -19,7 +19,7 @@ from ..stages.read import LocalReader, Reader, Reading, Window
 from ..stages.safefile import Header
 from ..stages.schema import SCHEMA
 from ..stages.store import Spool
-from .account import budget_account, coverage, environment, sound_of, tally_of
+from .account import budget_account, coverage, environment, revision_of, sound_of, tally_of
 from .build import build_encoder, build_gate, build_method, describe, device, fit_gate, fit_to_model, torch_threads
 from .clock import Clock, Watch
 from .config import Recipe
@@ -143,6 +143,7 @@ class VideoEncoder:
             "frame_size": list(plan.size),
             "chunk_frames": plan.chunk_frames,
             **sound_of(parts),
+            **revision_of(self.model),
         }
 
 
