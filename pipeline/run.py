@@ -103,6 +103,7 @@ class Run:
         for path in chain(leftovers(out), leftovers(out / RECIPES)):
             with writing(path):
                 path.unlink(missing_ok=True)
+        self.job.store.sweep()
 
     def worker_count(self, left: int) -> int:
         """Processes to start; 0: none."""

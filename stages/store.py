@@ -87,6 +87,14 @@ class Store:
             with self.spool(key) as spool:
                 spool.clear()
 
+    def sweep(self) -> None:
+        """Remove what killed processes have left of spools without a part: nobody might come by them again."""
+        for lock in sorted((self.out / ".parts").glob("*.lock")):
+            with writing(lock), suppress(FileNotFoundError, BlockingIOError):  # another was first, or holds it
+                remove_unheld(lock)
+        with suppress(OSError):
+            (self.out / ".parts").rmdir()
+
     @contextmanager
     def spool(self, key: str) -> Iterator[Spool]:
         """The spool of one record, held by this process alone until the block ends.
@@ -126,6 +134,23 @@ def lock_file(path: Path) -> int:
         with suppress(FileNotFoundError):
             if os.fstat(fd).st_ino == os.stat(path).st_ino:
                 return fd
+        os.close(fd)
+
+
+def remove_unheld(lock: Path) -> None:
+    """Remove a spool's lock, and its folder, where that is empty. BlockingIOError: a living process holds it."""
+    fd = os.open(lock, os.O_RDWR)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(fd).st_ino != os.stat(lock).st_ino:
+            return  # its holder removed it, and another file stands there now
+        with suppress(FileNotFoundError):
+            lock.with_suffix("").rmdir()
+        lock.unlink()
+    except OSError as e:
+        if e.errno != errno.ENOTEMPTY:
+            raise
+    finally:
         os.close(fd)
 
 

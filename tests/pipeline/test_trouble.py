@@ -12,7 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -135,11 +136,11 @@ def test_a_closed_stream_changes_no_record(clip: Path, here: Path, closed: str) 
 # -- signals -----------------------------------------------------------------------------------------
 
 
-def stopped(signals: Iterable[int], arguments: tuple[object, ...], delay_s: float) -> tuple[int, str]:
-    """Exit code and stderr of a run that gets these signals."""
+def stopped(signals: Iterable[int], arguments: tuple[object, ...], ready: Callable[[], object]) -> tuple[int, str]:
+    """Exit code and stderr of a run that gets these signals when `ready` returns."""
     words = [*VIDCOMP, *map(str, arguments)]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as run:
-        time.sleep(delay_s)
+        ready()
         for number in signals:
             run.send_signal(number)
             time.sleep(0.02)
@@ -147,12 +148,23 @@ def stopped(signals: Iterable[int], arguments: tuple[object, ...], delay_s: floa
     return run.returncode, told
 
 
+def opened_for_reading(pipe: Path) -> int:
+    """A writer's end of a pipe, as soon as somebody reads it: the process is where it must be, and will wait there."""
+    for _ in range(6000):
+        with suppress(OSError):  # ENXIO: nobody does yet
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        time.sleep(0.01)
+    raise AssertionError("nobody reads it")
+
+
 @pytest.mark.parametrize("signals", [(2,), (2, 2), (15,), (15, 15), (15, 2, 2)])
 def test_signals_close_together_are_one(clip: Path, here: Path, signals: tuple[int, ...]) -> None:
     os.mkfifo(here / "pipe")  # reading a manifest that never comes: it waits until it is stopped
     (here / "vidcomp-out").mkdir()
     (here / "vidcomp-out" / "manifest.jsonl").symlink_to(here / "pipe")
-    code, told = stopped(signals, ("encode", clip), 2.5)
+    writers: list[int] = []
+    code, told = stopped(signals, ("encode", clip), lambda: writers.append(opened_for_reading(here / "pipe")))
+    os.close(writers[0])
     word = {2: "interrupted", 15: "terminated"}[signals[0]]
     assert (code, told.count("\n")) == (128 + signals[0], 1), told
     assert told == f"vidcomp: {word}: nothing is torn; the same command goes on where it stopped\n"

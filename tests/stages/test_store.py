@@ -78,7 +78,7 @@ def test_one_process_at_a_time_holds_a_spool(tmp_path: Path) -> None:
         nonlocal inside
         for _ in range(60):
             with store.spool("other"):  # a busy neighbour: the shared folder comes and goes
-                pass
+                store.sweep()
             with store.spool("k") as spool:
                 with guard:
                     inside += 1
@@ -93,6 +93,23 @@ def test_one_process_at_a_time_holds_a_spool(tmp_path: Path) -> None:
     for t in threads:
         t.join()
     assert seen == [1] * 240
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_kill_left_of_a_spool_is_swept_and_no_more(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for name in ("a.lock", "b.lock", "b", "begun.lock", "begun"):
+        path = tmp_path / ".parts" / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch() if name.endswith(".lock") else path.mkdir()
+    add(Spool(tmp_path / ".parts" / "begun", tmp_path / "final"), 0)
+    with store.spool("held"):
+        store.sweep()
+        left = sorted(path.name for path in (tmp_path / ".parts").iterdir())
+        assert left == ["begun", "begun.lock", "held", "held.lock"]
+    with store.spool("begun") as spool:
+        spool.clear()
+    store.sweep()
     assert list(tmp_path.iterdir()) == []
 
 
