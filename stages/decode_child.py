@@ -13,17 +13,16 @@ A request is complete in itself: the child keeps nothing between two of them.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from .decode_decord import DecordDecoding
-from .decode_guard import guard, limit_memory, make_room, refused_size
+from .decode_guard import die_with, guard, limit_memory, make_room, own_stdout, refused_size
 from .decode_info import DecodeError
 from .decode_limits import frame_too_large, too_much_memory
 from .decode_open import File, open_file
@@ -35,8 +34,6 @@ from .decode_route import Packets
 from .decode_sound import Sound
 from .orientation import Orientation
 from .wire import receive, send
-
-PR_SET_PDEATHSIG: Final = 1
 
 
 def main() -> None:
@@ -53,20 +50,6 @@ def main() -> None:
             return
         if request["do"] != "ack":  # for a picture that came before a verdict
             answer(request, blob, memory, replies)
-
-
-def die_with(parent: int) -> None:
-    """Be killed when the parent's thread that started us ends; it may have ended before we asked."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-def own_stdout() -> int:
-    """A descriptor of the reply pipe that no library writes to: descriptor 1 becomes stderr."""
-    replies = os.dup(1)
-    os.dup2(2, 1)
-    return replies
 
 
 def answer(request: dict[str, Any], blob: bytes, memory: int, replies: int) -> None:

@@ -1,4 +1,4 @@
-"""In the child: limits that the kernel keeps, and what libav says, short and on descriptor 2 (a memfd of the parent's).
+"""In the child: its end and limits, which the kernel keeps, and what libav says, on descriptor 2 (the parent's memfd).
 
 Memory is limited as RLIMIT_DATA, which counts what is really taken to be written to: RLIMIT_AS would count the shared
 pictures, the libraries and the 64 MiB of addresses that glibc sets aside for each thread.
@@ -7,9 +7,11 @@ pictures, the libraries and the 64 MiB of addresses that glibc sets aside for ea
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import resource
+import signal
 import stat
 from pathlib import Path
 from typing import Final
@@ -18,7 +20,22 @@ import av
 
 SAID_BYTES: Final = 64 << 10  # a damaged file has something said of each of its packets
 REFUSED: Final = re.compile(rb"(?:Picture|Frame) size (\d+)x(\d+) ")  # FFmpeg's own decoders, dav1d
+PR_SET_PDEATHSIG: Final = 1
 HARMLESS: Final = rb"SEI|APP|packed|mplemented|deprecated|APIC|experimental"
+
+
+def die_with(parent: int) -> None:
+    """Be killed when the parent's thread that started us ends; it may have ended before we asked."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def own_stdout() -> int:
+    """A descriptor of the reply pipe that no library writes to: descriptor 1 becomes stderr."""
+    replies = os.dup(1)
+    os.dup2(2, 1)
+    return replies
 
 
 def guard() -> None:

@@ -14,6 +14,7 @@ SAID_BYTES: Final = 64 << 10  # that are read of it
 TOLD: Final = 4096  # characters
 WORDS: Final = 200
 ADDRESS: Final = re.compile(r" @ 0x[0-9a-f]+")
+URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://\S+")  # passwords stand in some
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,6 @@ def plain(text: bytes) -> str:
 
 
 def _lines(text: bytes) -> list[str]:
-    """Lines that are not empty, without the addresses that differ from run to run."""
-    lines = (ADDRESS.sub("", plain(line.strip())) for line in text.splitlines())
+    """Lines that are not empty, without the addresses that differ from run to run, and of URLs the scheme only."""
+    lines = (URL.sub(r"\1://...", ADDRESS.sub("", plain(line.strip()))) for line in text.splitlines())
     return [line for line in lines if line]

@@ -82,26 +82,32 @@ class File:
         return True
 
     def video(self, container: InputContainer) -> VideoStream:
-        """The stream FFmpeg itself would play, its decoder not yet open; all others are left unread.
-
-        Cover art (an attached picture) is no video. `DecodeError`: there is none, no decoder for it, it is too large.
-        """
+        """The stream to be read, see `best_video`; all others are left unread."""
         if not any(stream.type in ("video", "audio", "subtitle") for stream in container.streams):
             raise index_lost()  # what is left of a header that was cut counts as data
-        videos = [v for v in container.streams.video if not v.disposition & Disposition.attached_pic]
-        best = container.streams.best("video")
-        stream = next((v for v in videos if v is best), videos[0] if videos else None)
-        if stream is None:
-            raise DecodeError("no_video", "the file holds no video stream", "leave it out")
-        if stream.codec_context is None:
-            raise DecodeError("unsupported", "there is no decoder for its video codec", "convert it to H.264")
-        if stream.width * stream.height > self.max_pixels:
-            raise frame_too_large(f"{stream.width}x{stream.height}", self.max_pixels)
-        stream.codec_context.options = {"max_pixels": str(self.max_pixels)}  # the header's size is a claim
+        stream = best_video(container, self.max_pixels)
         for other in container.streams:
             if other is not stream:
                 other.discard = Discard.all
         return stream
+
+
+def best_video(container: InputContainer, max_pixels: int) -> VideoStream:
+    """The stream FFmpeg itself would play, its decoder not yet open.
+
+    Cover art (an attached picture) is no video. `DecodeError`: there is none, no decoder for it, it is too large.
+    """
+    videos = [v for v in container.streams.video if not v.disposition & Disposition.attached_pic]
+    best = container.streams.best("video")
+    stream = next((v for v in videos if v is best), videos[0] if videos else None)
+    if stream is None:
+        raise DecodeError("no_video", "the file holds no video stream", "leave it out")
+    if stream.codec_context is None:
+        raise DecodeError("unsupported", "there is no decoder for its video codec", "convert it to H.264")
+    if stream.width * stream.height > max_pixels:
+        raise frame_too_large(f"{stream.width}x{stream.height}", max_pixels)
+    stream.codec_context.options = {"max_pixels": str(max_pixels)}  # the header's size is a claim
+    return stream
 
 
 def index_lost() -> DecodeError:

@@ -104,7 +104,7 @@ def runs(frames: Iterator[AudioFrame]) -> Iterator[tuple[float, Iterator[AudioFr
         nonlocal ahead
         assert ahead is not None
         first, begins_s, seen = ahead, ahead.time or 0.0, 0
-        while ahead is not None and follows(ahead, first, begins_s + seen / first.sample_rate):
+        while ahead is not None and follows(ahead, ahead.time, first, begins_s + seen / first.sample_rate):
             frame, seen = ahead, seen + ahead.samples
             ahead = next(frames, None)
             yield frame
@@ -116,21 +116,32 @@ def runs(frames: Iterator[AudioFrame]) -> Iterator[tuple[float, Iterator[AudioFr
         yield ahead.time or 0.0, stretch()
 
 
-def follows(frame: AudioFrame, first: AudioFrame, due_s: float) -> bool:
-    """Whether a frame goes on where those since `first` end."""
+def follows(frame: AudioFrame, time_s: float | None, first: AudioFrame, due_s: float) -> bool:
+    """Whether a frame of this time goes on where those since `first` end."""
     kept = (frame.sample_rate, frame.layout.name, frame.format.name)
     same = kept == (first.sample_rate, first.layout.name, first.format.name)
-    return same and frame.samples > 0 and (frame.time is None or abs(frame.time - due_s) < SLACK_S)
+    return same and frame.samples > 0 and (time_s is None or abs(time_s - due_s) < SLACK_S)
 
 
 def resampled(run: Iterator[AudioFrame], rate: int) -> Iterator[Samples]:
-    """FFmpeg's change of rate, its delay made good; mono is the mean of all channels, as librosa and torchaudio have it
-    (FFmpeg's own mix is louder by 3 dB or more)."""
+    """A whole run as mono at `rate`."""
     first = next(run)
-    channels = first.layout.nb_channels
-    resampler = AudioResampler("flt", first.layout.name, rate)  # PyAV cannot read planes from the ninth on
+    mono = Mono(first, rate)
     for frame in chain([first], run, [None]):
+        yield from mono.push(frame)
+
+
+class Mono:
+    """FFmpeg's change of rate, its delay made good; mono is the mean of all channels, as librosa and torchaudio have it
+    (FFmpeg's own mix is louder by 3 dB or more). For one run, whose frames are all as its `first`."""
+
+    def __init__(self, first: AudioFrame, rate: int) -> None:
+        self._channels = first.layout.nb_channels
+        self._resampler = AudioResampler("flt", first.layout.name, rate)  # PyAV cannot read planes from the ninth on
+
+    def push(self, frame: AudioFrame | None) -> Iterator[Samples]:
+        """What one more frame completes; None: what is left."""
         if frame is not None:
             frame.pts = None
-        for made in resampler.resample(frame):
-            yield made.to_ndarray().reshape(-1, channels).mean(axis=1, dtype=np.float32)
+        for made in self._resampler.resample(frame):
+            yield made.to_ndarray().reshape(-1, self._channels).mean(axis=1, dtype=np.float32)
