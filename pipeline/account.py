@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from ..models.base import VideoModel
 from ..models.families import BUILT_IN
 from ..stages.decode import Outcome
+from ..stages.embed import Embedder
 from ..stages.failure import SourceError
 from ..stages.methods import Method
 from ..stages.safefile import Header
@@ -45,6 +46,18 @@ def sound_of(parts: list[Header]) -> dict[str, Any]:
         return {}
     count, kept = (sum(p.entries[f"audio.{name}"].shape[0] for p in parts) for name in ("owner", "tokens"))
     return {"audio": {"tokens": count, "kept": kept}}
+
+
+def guide_of(embedder: Embedder, fps: float, held: Container[str]) -> dict[str, Any]:
+    """`audio_guide`: how sound guided, in windows of how many grid steps, whether there was any (`held`: the names of a
+    part's tensors), and who listened, the `model` or the `analyser`; nothing where it was not asked to."""
+    guide = embedder.guide
+    if guide is None:
+        return {}
+    heard = "saliency" in held
+    by = "model" if "audio.owner" in held else "analyser"
+    steps = guide.steps(embedder.model.temporal_patch / fps)
+    return {"audio_guide": {"mode": guide.mode, "window_steps": steps, "heard": heard, **({"by": by} if heard else {})}}
 
 
 def coverage(outcome: Outcome, sampled: int, tally: Tally) -> dict[str, Any]:

@@ -26,6 +26,7 @@ def encode(
     tokens_per_second: float | None = None,
     fps: float | None = None,
     gate: str | None = None,
+    audio_guide: str | None = None,
     config: str | Mapping[str, Any] | None = None,
     settings: Iterable[str | Mapping[str, Any]] = (),
     out: str | Path = "vidcomp-out",
@@ -35,7 +36,8 @@ def encode(
 
     `model`: a hub id, a checkpoint's folder or `dct`; `method`: a name of `methods()`; at most one of `retain` (the
     paper's own parameter), `tokens` and `tokens_per_second` (exact); `gate`: a method that looks at pixels alone,
-    `rlt`, which decides what the model need not encode at all; `config`: a preset's name, a YAML file or a tree;
+    `rlt`, which decides what the model need not encode at all; `audio_guide`: `omnizip` or `proportional`, how what is
+    heard shares the tokens out over time (`off`: not at all); `config`: a preset's name, a YAML file or a tree;
     `settings`: as `--set`, e.g. `["merger.beta=0.5"]`.
 
     Raises:
@@ -47,7 +49,7 @@ def encode(
         config,
         method=method,
         settings=settings,
-        over=overrides(model, retain, tokens, tokens_per_second, fps, gate),
+        over=overrides(model, retain, tokens, tokens_per_second, fps, gate, audio_guide),
     )
     job = Job(recipe, out_folder(out))
     try:

@@ -14,6 +14,7 @@ from ..models.base import VideoModel
 from ..models.load import build_model, check_device
 from ..stages.embed import Embedder
 from ..stages.gate import Gate
+from ..stages.guide import Guide
 from ..stages.methods import Method, assemble
 from ..stages.parts import Merger, make
 from ..stages.standins import STAND_INS
@@ -138,6 +139,17 @@ def fit_gate(gate: Gate, model: VideoModel) -> Gate:
     return Gate(sized(gate.merger, model))
 
 
+def build_guide(recipe: Recipe, method: Method) -> Guide | None:
+    """How sound guides the method's budget, if it does; refused for a method that listens by itself."""
+    block = recipe.audio_guide
+    if block.mode == "off":
+        return None
+    if "audio" in method.needs:
+        why = "shares its tokens out by what it hears itself"
+        raise ConfigError(f"method {method.name!r} {why}: leave --audio-guide off, or take another method")
+    return Guide(block.mode, block.window_s)
+
+
 def describe(embedder: Embedder) -> dict[str, Any]:
     """The method with all its hyper-parameters, and the gate's, for the record."""
     method, gate = embedder.method, embedder.gate
@@ -150,6 +162,6 @@ def describe(embedder: Embedder) -> dict[str, Any]:
         "segmenter": part(method.segmenter),
         "merger": part(method.merger),
         "stand_ins": dict(method.stand_ins),
-        "causal": method.causal,
+        "causal": method.causal and embedder.guide is None,  # windows are counted from a chunk's start
         **({} if gate is None else {"gate": {**part(gate.merger), "skips": embedder.model.skips}}),
     }

@@ -112,6 +112,13 @@ class BudgetBlock(Strict):
         return self.model_dump(exclude_none=True)
 
 
+class GuideBlock(Strict):
+    """How sound guides the budget, over windows of `window_s` seconds; see `stages/guide.py`."""
+
+    mode: Literal["off", "omnizip", "proportional"] = "off"
+    window_s: float = Field(default=2.0, gt=0)
+
+
 class DecodeBlock(Strict):
     """How decoding runs, and what a file may ask for; see `stages/decode.py`. Only `backend` changes a pixel.
 
@@ -155,6 +162,7 @@ class Recipe(Strict):
     merger: PartBlock
     stand_ins: dict[str, str] = Field(default_factory=dict)
     budget: BudgetBlock = Field(default_factory=BudgetBlock)
+    audio_guide: GuideBlock = Field(default_factory=GuideBlock)
     decode: DecodeBlock = Field(default_factory=DecodeBlock)
     compute: ComputeBlock = Field(default_factory=ComputeBlock)
 
@@ -172,6 +180,8 @@ class Recipe(Strict):
             blocks["sound"] = False
         if self.gate is not None:
             blocks["gate"] = self.gate.model_dump()
+        if self.audio_guide.mode != "off":
+            blocks["audio_guide"] = self.audio_guide.model_dump()
         if self.decode.backend != "av":
             blocks["decode"] = {"backend": self.decode.backend}
         blocks["sample"] = self.sample.model_dump(mode="json", exclude_defaults=True)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
-from ..models.base import AudioModel, VideoModel
+from ..models.base import VideoModel
 from ..models.types import Frames
-from ..stages.audio import Listening
 from ..stages.budget import ChunkBudget
 from ..stages.embed import Embedder
 from ..stages.failure import SourceError
@@ -19,11 +18,22 @@ from ..stages.read import LocalReader, Reader, Reading, Window
 from ..stages.safefile import Header
 from ..stages.schema import SCHEMA
 from ..stages.store import Spool
-from .account import budget_account, coverage, environment, revision_of, sound_of, tally_of
-from .build import build_encoder, build_gate, build_method, describe, device, fit_gate, fit_to_model, torch_threads
+from .account import budget_account, coverage, environment, guide_of, revision_of, sound_of, tally_of
+from .build import (
+    build_encoder,
+    build_gate,
+    build_guide,
+    build_method,
+    describe,
+    device,
+    fit_gate,
+    fit_to_model,
+    torch_threads,
+)
 from .clock import Clock, Watch
 from .config import Recipe
 from .content import Content
+from .encode_sound import Hearing
 
 
 class VideoEncoder:
@@ -33,9 +43,11 @@ class VideoEncoder:
         self.recipe = recipe
         self.identity = dict(identity)
         method = build_method(recipe)  # first: a wrong setting is told before weights are loaded
+        guide = build_guide(recipe, method)
         self.model: VideoModel = build_encoder(recipe)
         gate = build_gate(recipe)
-        self.embedder = Embedder(self.model, fit_to_model(method, self.model), gate and fit_gate(gate, self.model))
+        fitted = fit_to_model(method, self.model), gate and fit_gate(gate, self.model)
+        self.embedder = Embedder(self.model, *fitted, guide)
         self.model.setup(device(recipe.compute.device))
         self.reader = reader or local_reader(recipe, self.model)
 
@@ -74,7 +86,7 @@ class VideoEncoder:
         parts = spool.finished()
         if progress_after(parts).chunks * plan.chunk_frames >= len(plan.index):
             parts = spool.without_last(parts)  # how the file ends decides its status
-        with closing(self._chunks(reading, progress_after(parts), clock, watch)) as made:
+        with closing(self.chunks(reading, progress_after(parts), clock, watch)) as made:
             for part in made:
                 with clock.stage("store"):
                     parts.append(spool.add(len(parts), *part))
@@ -82,12 +94,12 @@ class VideoEncoder:
             raise SourceError("corrupt", "none of its frames can be decoded", "repair or replace the file")
         return parts
 
-    def _chunks(
+    def chunks(
         self, reading: Reading, at: Progress, clock: Clock, watch: Watch
     ) -> Generator[tuple[dict[str, Any], dict[str, Any]], None, None]:
         """(tensors, metadata) of each further part."""
         plan = reading.plan
-        listening = self._listening(reading, at)
+        hearing = Hearing.of(self.embedder, reading, at.heard, self.recipe.model.sound)
         budget = ChunkBudget(self.recipe.budget.asked, len(plan.index), plan.fps)
         ready = self._frames(reading, at.chunks, clock, watch)
         with closing(prefetch(ready, cancel=self.reader.cancel)) as ahead:
@@ -95,25 +107,13 @@ class VideoEncoder:
                 end = min((number + 1) * plan.chunk_frames, len(plan.index))
                 at = replace(at, chunks=number)
                 with clock.stage("embed"):
-                    chunk = self.embedder.embed(frames, plan.size, at)
-                    if listening is not None:
-                        chunk = self.embedder.hear(chunk, listening, number)
+                    chunk = hearing.add(self.embedder.embed(frames, plan.size, at), number)
                 watch("embed", end, len(plan.index))
                 with clock.stage("reduce"):
                     due = budget.of(0, end)  # what chunks before had no use for (a gate, lost frames) is due now
                     tensors, at = self.embedder.reduce(chunk, at, None if due is None else due - at.rows)
                 watch("reduce", end, len(plan.index))
                 yield tensors, {"chunk": number, "grid": chunk.grid.shape}
-
-    def _listening(self, reading: Reading, at: Progress) -> Listening | None:
-        """The video's sound, where it has some and the model listens."""
-        if not (self.recipe.model.sound and reading.info.has_audio and hasattr(self.model, "encode_audio")):
-            return None
-        model = cast(AudioModel, self.model)
-        wants = model.provides & ({"audio_attention"} if "audio" in self.embedder.method.needs else set())
-        plan = reading.plan
-        start_s, ends_s = float(plan.pts_s[0]), plan.chunk_ends_s
-        return Listening(model, lambda: reading.sound(model.audio_rate), start_s, ends_s, wants, at.heard)
 
     def _frames(
         self, reading: Reading, chunk: int, clock: Clock, watch: Watch
@@ -122,7 +122,8 @@ class VideoEncoder:
         plan = reading.plan
         for number, frames in clock.timed("decode", reading.chunks(chunk)):
             watch("decode", min((number + 1) * plan.chunk_frames, len(plan.index)), len(plan.index))
-            yield number, frames
+            if len(frames):
+                yield number, frames
 
     def _account(self, reading: Reading, parts: list[Header]) -> dict[str, Any]:
         """What the record says of itself; see `account.py`."""
@@ -143,6 +144,7 @@ class VideoEncoder:
             "frame_size": list(plan.size),
             "chunk_frames": plan.chunk_frames,
             **sound_of(parts),
+            **guide_of(self.embedder, plan.fps, parts[0].entries),
             **revision_of(self.model),
         }
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..models.types import Frames, TokenGrid
 from .failure import SourceError
+from .guide import Guidance
 from .record import AUDIO, EXTRA, source
 from .reduction import Reduction
 from .safefile import Header, Source
@@ -69,6 +70,11 @@ def pack_audio(grid: TokenGrid, reduction: Reduction, pts_s: Tensor, before: Pro
             AUDIO + "owner": torch.where(owner >= 0, owner + before.audio_rows, -1),
         }
     )
+
+
+def pack_guidance(guidance: Guidance) -> dict[str, Source]:
+    """A part's account of what was heard of each grid step, and of the weight of the window that it stands in."""
+    return sealed({"saliency": guidance.saliency, "guide_weights": guidance.weights})
 
 
 def sealed(tensors: Mapping[str, Tensor]) -> dict[str, Source]:

@@ -35,6 +35,7 @@ DTYPE_NAMES = {
 }
 SOUND = ("tokens", "positions", "sizes", "pts_s", "owner")  # of `AudioTokens`
 ROWS = ("tokens", "positions", "boxes", "sizes", "pts_s")  # (K, ...)
+GUIDED = ("saliency", "guide_weights")  # (T,), where sound guided
 EXTRA = "extra."  # prefix of the extra rows' names in a file
 AUDIO = "audio."  # and of the sound's
 
@@ -45,8 +46,9 @@ class VideoRecord(Shaped):
 
     `owner` int32 (N,): the row each source token went to, -1 = dropped. `grid_pts_s` float64 (T,) and, where the model
     gives them, `frame_vectors` (T,G), one per grid step. `frame_pts_s` float64 (F,) and `frame_index` int64 (F,): the
-    sampled frames' true times and presentation numbers. `audio`: kept sound, of models that listen. `meta`: model,
-    method, recipe, source, budget (JSON-able).
+    sampled frames' true times and presentation numbers. `audio`: kept sound, of models that listen. Where sound guided:
+    `saliency` float32 (T,), how much there is to hear in each grid step, and `guide_weights` float32 (T,), the budget
+    of the window that it stands in over an even share. `meta`: model, method, recipe, source, budget (JSON-able).
     """
 
     tokens: Tensor
@@ -62,6 +64,8 @@ class VideoRecord(Shaped):
     frame_vectors: Tensor | None = None
     extra: Mapping[str, Tensor] = field(default_factory=dict)
     audio: AudioTokens | None = None
+    saliency: Tensor | None = None
+    guide_weights: Tensor | None = None
 
     def __post_init__(self) -> None:
         k, (t, h, w) = self.tokens.shape[0], self.grid
@@ -75,7 +79,8 @@ class VideoRecord(Shaped):
             "grid_pts_s": ((t,), torch.float64),
             "frame_pts_s": (tuple(self.frame_index.shape), torch.float64),
         }
-        for name, (shape, dtype) in wanted.items():
+        guided = {name: ((t,), torch.float32) for name in GUIDED if getattr(self, name) is not None}
+        for name, (shape, dtype) in (wanted | guided).items():
             got = getattr(self, name)
             law(tuple(got.shape) == shape and got.dtype == dtype, f"{name} must be {dtype} {shape}, got {brief(got)}")
         limits = torch.tensor([t, h, w], dtype=torch.int32)
@@ -96,8 +101,8 @@ class VideoRecord(Shaped):
         """Every tensor by its name in a file."""
         plain = (*ROWS, "owner", "grid_pts_s", "frame_pts_s", "frame_index")
         out = {name: getattr(self, name) for name in plain}
-        if self.frame_vectors is not None:
-            out["frame_vectors"] = self.frame_vectors
+        optional = {name: getattr(self, name) for name in ("frame_vectors", *GUIDED)}
+        out |= {name: value for name, value in optional.items() if value is not None}
         heard = {} if self.audio is None else {name: getattr(self.audio, name) for name in SOUND}
         out |= {AUDIO + name: value for name, value in heard.items() if value is not None}
         return out | {EXTRA + name: value for name, value in self.extra.items()}
@@ -118,6 +123,13 @@ def source(value: Tensor) -> Source:
     flat = flat.as_strided(flat.shape, (1,))  # one element counts as contiguous at any stride, but not to `view`
     data = memoryview(flat.view(torch.uint8).numpy().data) if len(flat) else memoryview(b"")
     return Source(DTYPE_NAMES[value.dtype], tuple(value.shape), lambda: [data])
+
+
+def unsealed(data: Source) -> Tensor:
+    """The reverse of `source`: a tensor of its own."""
+    dtype = next(dtype for dtype, name in DTYPE_NAMES.items() if name == data.dtype)
+    held = bytearray().join(data.blocks())
+    return torch.frombuffer(held, dtype=dtype).reshape(data.shape) if held else torch.empty(data.shape, dtype=dtype)
 
 
 def load(path: str | Path, *, verify: bool = True) -> VideoRecord:

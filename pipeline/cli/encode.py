@@ -39,6 +39,9 @@ def command(
     tokens_per_second: Annotated[float | None, typer.Option(help="Exactly this many a second.")] = None,
     fps: Annotated[float | None, typer.Option(help="Frames sampled a second.")] = None,
     gate: Annotated[str | None, typer.Option(help="rlt: what hardly changes is not even encoded.")] = None,
+    audio_guide: Annotated[
+        str | None, typer.Option(help="off, omnizip or proportional: more tokens for what is heard.")
+    ] = None,
     column: Annotated[str | None, typer.Option(help="Where a list's paths stand.")] = None,
     engine: Annotated[Engine, typer.Option(help="Where the work is done.")] = "local",
     workers: Annotated[int | None, typer.Option(min=0, help="Processes; 0: this one; by inputs and cores.")] = None,
@@ -56,7 +59,7 @@ def command(
     from ..presets import build_recipe
     from ..run import How
 
-    over = overrides(model, retain, tokens, tokens_per_second, fps, gate)
+    over = overrides(model, retain, tokens, tokens_per_second, fps, gate, audio_guide)
     recipe = build_recipe(config, method=method, settings=settings or (), over=over)
     inputs = items(sources, column)
     how = How(engine=engine, workers=workers, address=address, force=force, deadline_s=deadline)

@@ -10,7 +10,10 @@ import typer
 from ...stages.record_check import check_record
 from ...stages.safefile import Header, read_header
 from ..corpus import SourceListError
-from ..report.summary import describe_source, print_table
+from ..report import timeline
+from ..report.blocks import picture
+from ..report.facts import facts
+from ..report.summary import print_table
 from .screen import print_json
 
 
@@ -21,9 +24,9 @@ def command(
     """Show what a record holds: source, model, method, budget, tensors."""
     header = open_header(record)
     if json:
-        print_json({"record": str(record), "tensors": tensors(header), "meta": dict(header.meta)})
+        print_json({"record": str(record), "tensors": tensors(header), "meta": dict(header.meta), **windows(header)})
     else:
-        print_table(rows(header))
+        print_table([*rows(header), *heard(header)])
     return 0
 
 
@@ -43,32 +46,17 @@ def tensors(header: Header) -> dict[str, Any]:
     return {name: {"dtype": e.dtype, "shape": list(e.shape)} for name, e in header.entries.items()}
 
 
+def windows(header: Header) -> dict[str, Any]:
+    """`windows`: what was heard and kept in each, where sound guided."""
+    return {"windows": [part.to_json() for part in timeline.windows(header)]} if "saliency" in header.entries else {}
+
+
+def heard(header: Header) -> list[tuple[str, str]]:
+    """The same as a picture."""
+    return picture(timeline.windows(header)) if "saliency" in header.entries else []
+
+
 def rows(header: Header) -> list[tuple[str, str]]:
     """(what, value) for a person."""
-    meta = header.meta
-    t, h, w = meta["grid"]
-    kept, nominal = meta["budget"]["kept"], meta["budget"]["nominal"]
-    asked = ", ".join(f"{k} {v}" for k, v in meta["budget"]["asked"].items()) or "the method's default"
-    named = {k: v for k, v in meta["method"].items() if k in ("segmenter", "merger")}
-    parts = [(kind, ", ".join(f"{k} {v}" for k, v in part.items())) for kind, part in named.items()]
-    stand_ins = [(f"{k} from", v) for k, v in meta["method"]["stand_ins"].items()]
     held = [(name, f"{e.dtype} {list(e.shape)}") for name, e in header.entries.items()]
-    return [
-        ("source", describe_source(meta["source"])),
-        ("status", meta["status"]),
-        ("model", meta["model"]["family"]),
-        ("method", meta["method"]["name"]),
-        *parts,
-        *stand_ins,
-        (
-            "frames",
-            f"{meta['frames']} at {meta['fps']} fps, model size {meta['frame_size'][1]}x{meta['frame_size'][0]}",
-        ),
-        ("grid", f"{t} x {h} x {w} = {t * h * w} tokens"),
-        (
-            "budget",
-            f"asked {asked}; nominal {nominal if nominal is None else round(nominal, 1)}; kept {kept}",
-        ),
-        ("key", meta["key"]),
-        *held,
-    ]
+    return [*facts(header.meta), *held]

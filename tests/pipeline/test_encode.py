@@ -105,14 +105,14 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
     assert list((here / "broken").glob("*.safetensors")) == []
     monkeypatch.setattr(Spool, "add", add)
     embedded = []
-    chunks = VideoEncoder._chunks
+    chunks = VideoEncoder.chunks
 
     def seen(self: VideoEncoder, *rest: Any) -> Any:
         for part in chunks(self, *rest):
             embedded.append(part)
             yield part
 
-    monkeypatch.setattr(VideoEncoder, "_chunks", seen)
+    monkeypatch.setattr(VideoEncoder, "chunks", seen)
     assert cli(*words, "-o", "broken").code == 0
     assert len(embedded) == 2  # the two chunks that were there are not done again
     whole, broken = (tree_bytes(here / name) for name in ("whole", "broken"))
