@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from os import PathLike
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from os import PathLike, fspath
 from typing import Any
 
 from . import consume
@@ -11,13 +12,13 @@ from .base import VideoModel
 from .checkpoint import Checkpoint, dtype_name, refuse_options, resolve
 from .consume import Videos
 from .families import BUILT_IN, UnknownModelError, family_module
-from .jsonfile import read_json
+from .jsonfile import CheckpointError, read_json
 from .quiet import quiet
 from .reader import Reader
 
 
 def load_model(
-    model_id: str,
+    model_id: str | PathLike[str],
     *,
     revision: str | None = None,
     dtype: object = None,
@@ -31,7 +32,8 @@ def load_model(
     """
     check_device(device)
     model = build_model(model_id, revision=revision, dtype=dtype, settings=settings)
-    model.setup(device)
+    with told_of(model_id):
+        model.setup(device)
     return model
 
 
@@ -46,28 +48,45 @@ def check_device(device: str) -> None:
         raise ValueError(f"device {device!r} cannot be used ({why}): take cpu, or another one") from None
 
 
+@contextmanager
+def told_of(model_id: str | PathLike[str]) -> Iterator[None]:
+    """What JSON of another shape raises deep inside is the checkpoint's fault: one line that names it."""
+    try:
+        yield
+    except (ValueError, OSError, MemoryError, RuntimeError):
+        raise  # says itself what it is about
+    except Exception as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise CheckpointError(
+            f"{fspath(model_id)}: its configuration cannot be used ({what}); fetch it again"
+        ) from error
+
+
 def build_model(
-    model_id: str,
+    model_id: str | PathLike[str],
     *,
     revision: str | None = None,
     dtype: object = None,
     settings: Mapping[str, Any] | None = None,
 ) -> VideoModel:
     """The same without weights: may be pickled to a worker, which calls `setup(device)`."""
+    model_id = fspath(model_id)
     if model_id in BUILT_IN:
         refuse_options(model_id, revision=revision, dtype=dtype, settings=settings or None)
         built_in: VideoModel = family_module(model_id).load()
         return built_in
     checkpoint = resolve(model_id, revision, settings=settings)
     name = None if dtype is None else dtype_name(dtype)
-    model: VideoModel = family_module(checkpoint.family).load(checkpoint, dtype=name)
+    with told_of(model_id):
+        model: VideoModel = family_module(checkpoint.family).load(checkpoint, dtype=name)
     return model
 
 
 def load_llm(
-    model_id: str, *, revision: str | None = None, dtype: object = None, device: str = "cpu"
+    model_id: str | PathLike[str], *, revision: str | None = None, dtype: object = None, device: str = "cpu"
 ) -> tuple[Any, Any]:
     """(model, tokenizer): the real transformers model that answers; no remote code is ever run."""
+    model_id = fspath(model_id)
     if model_id in BUILT_IN:
         raise UnknownModelError(
             f"{model_id} has no language model; give the checkpoint that the record was encoded with"

@@ -172,7 +172,20 @@ def resolve(family: str, *layers: Mapping[str, Any] | None) -> dict[str, Any]:
     settings: dict[str, Any] = deepcopy(dict(TABLES[family].defaults))
     for layer in layers:
         _apply(settings, layer or {}, TABLES[family])
+    refuse_pixels(settings)
     return settings
+
+
+def refuse_pixels(settings: Mapping[str, Any]) -> None:
+    """ValueError for what no pixel can be scaled or normalised by."""
+    scale = settings.get("rescale_factor", 1)
+    if not (isinstance(scale, float | int) and scale > 0):
+        raise ValueError(f"rescale_factor must be above 0, got {scale!r}")
+    for name in ("image_mean", "image_std"):
+        each = settings.get(name, [1, 1, 1])
+        plain = isinstance(each, list | tuple) and all(isinstance(value, float | int) for value in each)
+        if not plain or len(each) != 3 or (name == "image_std" and not all(each)):
+            raise ValueError(f"{name} must be three numbers, one for each colour, got {each!r}")
 
 
 def from_folder(folder: Path, family: str) -> dict[str, Any]:
