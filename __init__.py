@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from .models.sizes import counting_sizes
     from .pipeline.api import encode, methods
     from .pipeline.errors import ConfigError
+    from .pipeline.live_source import Live
     from .pipeline.reduce import reduce
+    from .pipeline.stream import stream
     from .stages.dataset import IterableRecordDataset, RecordDataset
     from .stages.failure import SourceError
     from .stages.record import VideoRecord, load
@@ -30,6 +32,7 @@ _HOME = {
     "Asker": ".models.asking",
     "ConfigError": ".pipeline.errors",
     "IterableRecordDataset": ".stages.dataset",
+    "Live": ".pipeline.live_source",
     "RecordDataset": ".stages.dataset",
     "Reduction": ".stages.reduction",
     "SourceError": ".stages.failure",
@@ -43,12 +46,14 @@ _HOME = {
     "prepare": ".models.load",
     "preprocess": ".models.preprocess",
     "reduce": ".pipeline.reduce",
+    "stream": ".pipeline.stream",
 }
 
 __all__ = [
     "Asker",
     "ConfigError",
     "IterableRecordDataset",
+    "Live",
     "RecordDataset",
     "Reduction",
     "SourceError",
@@ -62,6 +67,7 @@ __all__ = [
     "prepare",
     "preprocess",
     "reduce",
+    "stream",
 ]
 
 

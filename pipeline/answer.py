@@ -14,10 +14,11 @@ from ..models.asking import Asker
 from ..models.checkpoint import identify
 from ..models.consume import sounds
 from ..models.load import load_llm, reader_of
-from ..stages.record import VideoRecord, load
+from ..stages.record import VideoRecord
 from .build import device as usable
 from .errors import CONFIG_ERRORS, ConfigError
 from .kv import PrefixFile
+from .recall import recalled
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class Asked:
     count_sizes: bool = False
     max_new_tokens: int = 128
     save_kv: Path | None = None
+    memory_tokens: int | None = None  # of a stream's folder; None: all
 
 
 class Answerer:
@@ -45,7 +47,7 @@ class Answerer:
 
     def __init__(self, paths: Sequence[Path], asked: Asked) -> None:
         self.asked = asked
-        self.records = [load(path) for path in paths]
+        self.records = [recalled(path, asked.memory_tokens) for path in paths]
         with usage_errors():
             identity = identify(asked.model, asked.revision, settings=asked.settings)
         for record in self.records:

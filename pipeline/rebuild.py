@@ -13,6 +13,7 @@ from ..stages.safefile import write_atomically, writing
 from ..stages.store import SUFFIX, lock_file
 from .manifest import Row, key_of, placed_rows
 from .stats import read_stats
+from .stream_folder import LOCK as STREAM_LOCK
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,8 @@ def at_work(out: Path) -> str | None:
     stats = read_stats(out)
     if stats is not None and stats["state"] == "running":
         return f"a run (process {stats['pid']})"
+    if is_held(out / STREAM_LOCK):
+        return "a stream"
     return "an encode" if any(is_held(path) for path in (out / ".parts").glob("*.lock")) else None
 
 

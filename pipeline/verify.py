@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,7 @@ from .known import names_in
 from .manifest import NAME, placed_rows
 from .rebuild import Rebuilt, at_work, rebuild
 from .stats import alive
+from .stream_folder import StreamFolder
 
 QUARANTINE = "quarantine"
 KEY = re.compile(r"[0-9a-f]{32}")
@@ -142,9 +144,9 @@ def standing(out: Path, damaged: Collection[Damaged]) -> frozenset[str]:
 
 
 def without_row(out: Path, names: Collection[str], damaged: Collection[Damaged]) -> list[str]:
-    """The names of whole files that no row of the manifest speaks of."""
+    """The names of whole files that neither a row of the manifest nor a stream's index speaks of."""
     left = set(names) - {found.path.name for found in damaged}
-    for _, row in placed_rows(out / NAME):
+    for row in chain((row for _, row in placed_rows(out / NAME)), StreamFolder(out).chunks()):
         left.discard(f"{row.get('key')}{SUFFIX}")
     return sorted(left)
 

@@ -11,7 +11,7 @@ from ...stages.safefile import DamagedFileError
 from ..corpus import SourceListError
 from ..errors import RUN_ERRORS
 from ..report.lines import ReaderGoneError, put
-from . import ask, encode, export, failures, inspect, methods, status, verify
+from . import ask, encode, export, failures, inspect, methods, report, status, stream, verify
 from .ending import INTERRUPTED, TERMINATED, Terminated, leave_streams, open_streams, signals
 from .screen import complain
 
@@ -26,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (encode, ask, inspect, status, failures, verify, export, methods):
+for command in (encode, stream, ask, inspect, status, failures, verify, export, report, methods):
     app.command(name=command.__name__.rpartition(".")[2])(command.command)
 
 
@@ -53,6 +53,8 @@ def run(arguments: list[str]) -> int:
 
 def after(arguments: list[str]) -> str:
     """What an interruption leaves, for the commands that leave something."""
+    if arguments[:1] == ["stream"]:
+        return ": nothing is torn; what has closed is kept, the same command goes on behind it"
     if arguments[:1] not in (["encode"], ["export"]) and "--retry" not in arguments:
         return ""
     again = "with --force it starts over" if "--force" in arguments else "the same command goes on where it stopped"

@@ -9,16 +9,21 @@ import typer
 
 from ..errors import ConfigError
 from ..heavy import signals_held
+from ..stream_folder import StreamFolder
 from .inspect import open_header
 from .screen import print_json, put, put_part
 
 
 def command(
-    record: Annotated[Path, typer.Argument(metavar="RECORD", help="A .safetensors file made by encode.")],
+    record: Annotated[Path, typer.Argument(metavar="RECORD", help="A file made by encode, or a stream's folder.")],
     questions: Annotated[list[str], typer.Argument(metavar="QUESTION...", help="One question or several.")],
     model: Annotated[str, typer.Option(help="Hub id or folder of the checkpoint that encoded the record.")],
     also: Annotated[list[Path] | None, typer.Option(metavar="RECORD", help="A further video; repeatable.")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 128,
+    memory_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="M", help="Of a stream's folder so many tokens, of what is older the fewer."),
+    ] = None,
     save_kv: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep the prefilled videos here.")] = None,
     count_sizes: Annotated[bool, typer.Option("--count-sizes", help="Merged tokens weigh by their sizes.")] = False,
     position_rule: Annotated[str | None, typer.Option(help="Qwen2: max+1, or hw as transformers 5.23.")] = None,
@@ -34,7 +39,7 @@ def command(
     """Answer questions about videos from their records alone; the videos are read once."""
     records = [record, *(also or [])]
     for path in records:
-        open_header(path)  # refuse a missing or torn record before anything heavy is imported
+        look_at(path, memory_tokens)
     with signals_held():
         from ..answer import Answerer, Asked
     asked = Asked(
@@ -47,12 +52,23 @@ def command(
         count_sizes=count_sizes,
         max_new_tokens=max_new_tokens,
         save_kv=save_kv,
+        memory_tokens=memory_tokens,
     )
     told = tell(Answerer(records, asked), questions, quiet=json)
     if json:
         shown = told[0] if len(told) == 1 else {"answers": told}
         print_json({"record": str(record), **({"also": [str(p) for p in also]} if also else {}), **shown})
     return 0
+
+
+def look_at(path: Path, memory_tokens: int | None) -> None:
+    """Refuse a missing or torn record, or a folder that holds no stream, before anything heavy is imported."""
+    if not path.is_dir():
+        open_header(path)
+        if memory_tokens is not None:
+            raise ConfigError(f"{path}: --memory-tokens is for a stream's folder: leave it out")
+    elif not StreamFolder(path).chunks():
+        raise ConfigError(f"{path}: holds no stream of which a chunk is committed: give a folder that stream writes")
 
 
 def tell(answerer: Any, questions: list[str], *, quiet: bool) -> list[dict[str, Any]]:

@@ -50,12 +50,13 @@ def rounds_to(target: int, tokens: int) -> list[int]:
     return merged
 
 
-def match(feat_BtD: Tensor, rounds: Sequence[int], *, weighted: bool) -> Matched:
-    """Merge `rounds` (clipped ones) one after another; `weighted`: averages count a token as often as its size."""
+def match(feat_BtD: Tensor, rounds: Sequence[int], *, weighted: bool, size_BN: Tensor | None = None) -> Matched:
+    """Merge `rounds` (clipped ones) one after another; `weighted`: averages count a token as often as its size, which
+    is 1 at first where `size_BN` float64 (B,N) does not say."""
     b, n, _ = feat_BtD.shape
     slot_BN = torch.arange(n, device=feat_BtD.device).expand(b, n)
     weight_BN = torch.ones(b, n, dtype=torch.float64, device=feat_BtD.device)
-    anchor_Bt, size_Bt = slot_BN, weight_BN
+    anchor_Bt, size_Bt = slot_BN, weight_BN if size_BN is None else size_BN
     for i, r in enumerate(rounds):
         goes_Bt = destinations(feat_BtD, r)
         share_Bt, size_Bt = shares(goes_Bt, size_Bt, r, weighted=weighted)

@@ -1,0 +1,114 @@
+"""A source that cannot wait: its items are taken as they come, and the oldest go where they come too fast.
+
+Knows nothing of what the items are; `weigh` tells: 1 counts against the limit and may be dropped, 0 goes with the
+counted one behind it, None stays whatever happens.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Generator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+MOST_KEPT = 1000  # items that stay whatever happens; of more the oldest go
+
+
+class Ring(Generic[T]):
+    """Items read ahead in a thread, in their order. With `wait` the source waits where `limit` counted items are held;
+    without, the oldest counted one is dropped for each that is too many.
+
+    `dropped`: counted items dropped so far; `dropped_before`: those dropped before the item that the consumer has now.
+    """
+
+    def __init__(
+        self,
+        items: Generator[T],
+        weigh: Callable[[T], int | None],
+        limit: int,
+        *,
+        wait: bool,
+        cancel: Callable[[], None],
+    ) -> None:
+        self.dropped = self.dropped_before = self._held = 0
+        self._items, self._weigh, self._limit, self._wait, self._cancel = items, weigh, limit, wait, cancel
+        self._queue: deque[tuple[T, int | None]] = deque()
+        self._changed = threading.Condition()
+        self._ended = self._stopped = False
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._read, name="vidcomp-live", daemon=True)
+
+    def items(self) -> Generator[T]:
+        """Every item that is not dropped. An error of the source is raised behind the items before it."""
+        self._thread.start()
+        try:
+            while (found := self._next()) is not None:
+                yield found[0]
+            if self._error is not None:
+                raise self._error
+        finally:
+            self._stop()
+
+    def _next(self) -> tuple[T] | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue or self._ended)
+            if not self._queue:
+                return None
+            item, weight = self._queue.popleft()
+            self._held -= weight or 0
+            self.dropped_before = self.dropped  # older ones all: the oldest go first
+            self._changed.notify_all()
+            return (item,)
+
+    def _stop(self) -> None:
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        self._cancel()
+        self._thread.join()
+
+    def _read(self) -> None:
+        try:
+            for item in self._items:
+                if not self._put(item):
+                    break
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._items.close()
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+
+    def _put(self, item: T) -> bool:
+        """Whether anybody still wants more."""
+        weight = self._weigh(item)
+        with self._changed:
+            if self._wait and weight:
+                self._changed.wait_for(lambda: self._held < self._limit or self._stopped)
+            self._queue.append((item, weight))
+            self._held += weight or 0
+            if self._held > self._limit:
+                self._drop()
+            self._bound()
+            self._changed.notify_all()
+            return not self._stopped
+
+    def _drop(self) -> None:
+        """The oldest counted item goes, and what goes with it."""
+        weights = [weight for _, weight in self._queue]
+        oldest = weights.index(1)
+        kept = [pair for pair in list(self._queue)[:oldest] if pair[1] is None]
+        for _ in range(oldest + 1):
+            self._queue.popleft()
+        self._queue.extendleft(reversed(kept))
+        self._held -= 1
+        self.dropped += 1
+
+    def _bound(self) -> None:
+        """However long nobody reads: not more than so many items of the others."""
+        if len(self._queue) - self._held > MOST_KEPT:
+            index = next(i for i, (_, weight) in enumerate(self._queue) if not weight)
+            del self._queue[index]

@@ -1,0 +1,160 @@
+"""`vidcomp.stream`: a source that goes on, chunk by chunk, each committed as it closes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..models.types import CompressedTokens
+from ..stages.failure import SourceError
+from ..stages.ingest import Ended, Event, Jumped, Lost, Opened, Resized
+from ..stages.safefile import REMEDIES, OutputError
+from .config import Recipe
+from .encode import VideoEncoder
+from .errors import ConfigError
+from .job import Job
+from .live_chunks import Shot
+from .live_parts import sound_rate
+from .live_source import Live, feed_of, is_file
+from .overrides import overrides
+from .presets import build_recipe
+from .stream_folder import StreamFolder
+from .stream_items import Item, of_feed, of_file
+from .stream_stats import LiveStats
+from .stream_told import Begun, Gap, Ready
+from .stream_write import StreamWriter
+from .urls import is_url, shown
+
+Hear = Callable[[Event | Shot], None]
+
+
+class Stream:
+    """One source and one recipe; `folder` None: nothing is written. `hear` is told of all that comes from the source.
+
+    Raises `ConfigError`, `SourceListError` for what cannot be followed, `ConfigError` for a folder of another stream.
+    """
+
+    def __init__(self, source: str, recipe: Recipe, folder: Path | None, live: Live) -> None:
+        self.source, self.recipe, self.live = source, recipe, live
+        self.hear: Hear | None = None
+        self.folder = None if folder is None else StreamFolder(folder)
+        self.stats = LiveStats()
+        self.of_file = is_file(source)
+        self.job = Job(recipe, folder or Path())
+        if self.folder is not None:
+            refuse_another(self.folder, recipe.digest(self.job.identity))
+
+    @property
+    def name(self) -> str:
+        """Of the source, without what may be a secret."""
+        return shown(self.source) if is_url(self.source) else self.source
+
+    def chunks(self) -> Iterator[CompressedTokens]:
+        """The tokens of each closed chunk, counted from this run's start, as it is committed. To be asked for once.
+
+        Raises `SourceError` where nothing can be read, or no longer, and `OutputError`.
+        """
+        with ExitStack() as stack:
+            if self.folder is not None:
+                stack.enter_context(self.folder.held())
+            stack.callback(self.job.close)
+            encoder = self.job.encoder
+            self._note("start", source=self.name)
+            items = stack.enter_context(closing(self._items(encoder)))
+            with scratch_told():
+                yield from self._committed(encoder, items)
+            if not self.stats.chunks:
+                raise SourceError("empty", "not one frame came", "check the source")
+            self._note("end")
+
+    def _items(self, encoder: VideoEncoder) -> Generator[Item]:
+        if self.of_file:
+            return of_file(encoder, Path(self.source), self.live.pace)
+        rate = sound_rate(encoder)
+        feed = feed_of(self.source, self.live, self.recipe, rate)
+        return of_feed(encoder, feed, rate, wait=self.live.pace == "max")
+
+    def _committed(self, encoder: VideoEncoder, items: Iterator[Item]) -> Iterator[CompressedTokens]:
+        writer: StreamWriter | None = None
+        for item in items:
+            if isinstance(item, Begun):
+                writer = StreamWriter(encoder, item.source, self.folder)
+                writer.go_on()
+                self.stats.begun_s = time.monotonic()  # not before the first frame: rates are of the source
+            elif isinstance(item, Gap) and writer is not None:
+                writer.gap(item.why)
+            elif isinstance(item, Ready) and writer is not None:
+                dropped = item.dropped - self.stats.dropped
+                tokens = writer.commit(item, dropped)
+                self.stats.count(item)
+                yield tokens
+            elif isinstance(item, Ended) and item.why == "gave_up":
+                raise SourceError("unreadable", "the source gives no more frames", "see the lines before this one")
+            elif not isinstance(item, Gap | Ready):
+                self._happened(item)
+
+    def _happened(self, event: Event | Shot) -> None:
+        """Count it, tell it, and note it in the index."""
+        if isinstance(event, Shot):
+            self.stats.frames = event.number + 1
+        self.stats.losses += isinstance(event, Lost)
+        if isinstance(event, Opened | Lost | Jumped | Resized):
+            self._note(type(event).__name__.lower(), **asdict(event))
+        if self.hear is not None:
+            self.hear(event)
+
+    def _note(self, event: str, **facts: Any) -> None:
+        if self.folder is not None:
+            wall_s = round(facts.pop("wall_s", time.time()), 3)
+            self.folder.note({"event": event, "wall_s": wall_s, **facts})
+
+
+@contextmanager
+def scratch_told() -> Iterator[None]:
+    """The decoder's shared memory counts as a file: a disk or a limit that is full is no mistake of ours."""
+    try:
+        yield
+    except OSError as e:
+        if e.errno not in REMEDIES:
+            raise
+        raise OutputError.of("scratch space", e) from None
+
+
+def refuse_another(folder: StreamFolder, recipe: str) -> None:
+    """`ConfigError` where the folder holds a stream of another recipe: its chunks could not be put together."""
+    held = {row["recipe"] for row in folder.chunks()}
+    if held - {recipe}:
+        raise ConfigError(f"{folder.path}: holds a stream of other settings: take another folder, or the same settings")
+
+
+def stream(
+    source: str | Path,
+    *,
+    model: str | None = None,
+    method: str | None = None,
+    retain: float | None = None,
+    tokens_per_second: float | None = None,
+    fps: float | None = None,
+    gate: str | None = None,
+    audio_guide: str | None = None,
+    config: str | Mapping[str, Any] | None = None,
+    settings: Iterable[str | Mapping[str, Any]] = (),
+    out: str | Path | None = None,
+    live: Live | None = None,
+) -> Iterator[CompressedTokens]:
+    """The tokens of each chunk of a source, as it closes: a file, `rtsp://`, `http://`, ..., or `-`, raw frames.
+
+    `out`: a folder to which each chunk is written; without one nothing is. `live`: how the source is followed. All
+    else as in `encode`. Positions and boxes count from the stream's start, times are the source's own.
+
+    Raises:
+        ConfigError, UnknownMethodError, SourceListError: what cannot be followed; at once.
+        SourceError, OutputError: while it goes.
+    """
+    over = overrides(model, retain, None, tokens_per_second, fps, gate, audio_guide)
+    recipe = build_recipe(config, method=method, settings=settings, over=over)
+    return Stream(str(source), recipe, None if out is None else Path(out), live or Live()).chunks()
