@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +19,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError
-from .runners.actor import Crew, Orders
+from .runners.actor import Crew, Node, Orders
 from .runners.apart import Apart
 from .runners.parts import Stream
 from .runners.worker import Say, Work
@@ -109,20 +109,22 @@ def reading_cpus(recipe: Recipe) -> int:
     return recipe.decode.threads * recipe.decode.processes
 
 
-def crew_of(recipe: Recipe, workers: int | None, cpus: float, gpus: float) -> Crew:
+def crew_of(recipe: Recipe, workers: int | None, nodes: Sequence[Node]) -> Crew:
     """So many workers as are asked for, or one for each GPU, or for as many CPUs as one and what reads for it take;
     in any case no more than leave room for one that reads. More workers than GPUs share these."""
+    cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
     threads, reading = recipe.compute.threads, reading_cpus(recipe)
     on_gpu = recipe.compute.device.startswith("cuda") or (recipe.compute.device == "auto" and gpus >= 1)
     if on_gpu and gpus < 1:
         raise ConfigError("the cluster has no GPU: add a node with one, or --set compute.device=cpu")
-    room = int((cpus - reading) // threads)
-    if room < 1:
-        raise ConfigError(f"the cluster has {cpus:g} CPUs, one worker and what reads for it take {threads + reading}")
-    wanted = workers or (int(gpus) if on_gpu else int(cpus // (threads + reading)))
-    actors = max(min(wanted, room), 1)
-    share = 0.0 if not on_gpu else 1.0 / math.ceil(actors / gpus)
-    return Crew(actors, threads, share, actors * threads + reading)
+    wanted = workers or max(int(gpus) if on_gpu else int(cpus // (threads + reading)), 1)
+    crew = Crew(wanted, threads, 1.0 / math.ceil(wanted / gpus) if on_gpu else 0.0, reading)
+    if (room := crew.room(nodes)) < 1:
+        has = f"{cpus:g} CPUs on {len(nodes)} nodes"
+        raise ConfigError(
+            f"the cluster has {has}, where a worker ({threads}) and what reads for it ({reading}) must fit"
+        )
+    return replace(crew, actors=min(wanted, room))
 
 
 # -- what an actor does ------------------------------------------------------------------------------

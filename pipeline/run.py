@@ -46,7 +46,7 @@ def unheard(name: str, message: Message) -> None:
 
 @dataclass(frozen=True)
 class How:
-    """How a run goes about it; none of this changes a byte of a record.
+    """How a run goes about it; none of this changes a byte of a record. ConfigError for what does not go together.
 
     `workers`: processes; 0: this one; None: as many as cores, by inputs. `deadline_s` of one input, None: none but the
     decoder's own. `retry`: do again what failed before.
@@ -58,6 +58,10 @@ class How:
     force: bool = False
     retry: bool = False
     deadline_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.address is not None and self.engine != "ray":
+            raise ConfigError(f"--address {self.address}: only --engine ray joins a cluster: add it, or leave this out")
 
 
 @dataclass

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -77,7 +78,11 @@ class Reading(Protocol):
         """How reading ended; known once `chunks` has been read to its end."""
 
     def chunks(self, first: int) -> Generator[tuple[int, Frames], None, None]:
-        """(chunk number, its frames at model size), from number `first` on; one without any frame is left out."""
+        """(chunk number, its frames at model size), from number `first` on; one without any frame is left out.
+
+        A video is decoded from its start even so: pixels and outcome depend on the damage that is met on the way. Until
+        then numbers before `first`, without frames, tell how far it is.
+        """
 
     def sound(self, rate: int) -> Iterator[Tensor]:
         """Samples float32 (S,) at `rate`, piece by piece, from the first sampled frame to the plan's end; of a video
@@ -119,8 +124,15 @@ class LocalReading:
         def resize(data: Tensor) -> Tensor:
             return self.model.resize(data, plan.size)
 
-        batches = self.source.frames(plan.index[first * plan.chunk_frames :])
-        yield from chunks(batches, plan.index, plan.chunk_frames, resize)
+        batches = self.source.frames(plan.index)
+        for batch in batches:
+            index = batch.index.numpy()
+            gone = int(np.searchsorted(index, plan.index[first * plan.chunk_frames]))
+            if gone < len(batch):
+                wanted = chain([batch[gone:]], batches)
+                yield from chunks(wanted, plan.index, plan.chunk_frames, resize)
+            else:
+                yield int(np.searchsorted(plan.index, index[-1])) // plan.chunk_frames, batch[:0]
 
     def sound(self, rate: int) -> Iterator[Tensor]:
         first_s, end_s = float(self.plan.pts_s[0]), self.plan.end_s

@@ -28,6 +28,7 @@ def command(
     retry: Annotated[bool, typer.Option("--retry", help="Encode just these again, by their recipes.")] = False,
     engine: Annotated[Engine, typer.Option(help="Of --retry: where the work is done.")] = "local",
     workers: Annotated[int | None, typer.Option(min=0, help="Of --retry: processes; 0: this one.")] = None,
+    address: Annotated[str | None, typer.Option(help="Of --retry: of a Ray cluster to join.")] = None,
     deadline: Annotated[float | None, typer.Option(min=1, metavar="S", help="Of --retry: longest a video.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> int:
@@ -42,7 +43,8 @@ def command(
     if retry and rows:
         from ..run import How
 
-        return again(out, rows, How(engine=engine, workers=workers, retry=True, deadline_s=deadline), quiet=json)
+        how = How(engine=engine, workers=workers, address=address, retry=True, deadline_s=deadline)
+        return again(out, rows, how, quiet=json)
     if json:
         print_json(as_json(out, rows))
     else:

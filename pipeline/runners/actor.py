@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,19 +20,48 @@ from .worker import Fatal, Work
 
 TICK_S = 0.5  # between two messages of one task, two looks at what is under way
 TOLD_S = 5.0  # for what is said last to arrive
+SLACK = 1e-6  # thirds of a GPU are three
 
 Prepare = Callable[[Mapping[str, Any], Stream], Work]
 
 
 @dataclass(frozen=True)
+class Node:
+    """What a machine of a cluster has."""
+
+    cpus: float
+    gpus: float
+
+
+@dataclass(frozen=True)
 class Crew:
-    """So many actors, each asking for `cpus` and `gpus` of a node, and the CPUs without which they wait for ever:
-    theirs, and those of one stream."""
+    """So many actors, each asking for `cpus` and `gpus` of a node; the streams that they wait for ask for
+    `stream_cpus` of any."""
 
     actors: int
     cpus: float
     gpus: float
-    needs_cpus: float
+    stream_cpus: float
+
+    def fits(self, nodes: Sequence[Node]) -> bool:
+        """Whether none of them, nor a stream, waits for ever on these nodes."""
+        return self.actors <= self.room(nodes)
+
+    def room(self, nodes: Sequence[Node]) -> int:
+        """How many such actors the nodes take, if a stream must have room wherever they are put."""
+        return int(min(sum(map(self._most, nodes)), sum(map(self._closing, nodes)) - 1))
+
+    def _closing(self, node: Node) -> float:
+        """How many of them, on a node, leave no room for a stream there."""
+        if node.cpus < self.stream_cpus:
+            return 0
+        closing = int((node.cpus - self.stream_cpus) // self.cpus) + 1
+        return closing if closing <= self._most(node) else math.inf
+
+    def _most(self, node: Node) -> int:
+        """How many have room on one node."""
+        by_cpu = int(node.cpus // self.cpus)
+        return min(by_cpu, int(node.gpus / self.gpus + SLACK)) if self.gpus else by_cpu
 
 
 @dataclass(frozen=True)

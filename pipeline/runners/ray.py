@@ -1,8 +1,8 @@
 """Tasks on Ray Data: one actor pool does them, and hands parts of them to another pool, of plain Ray tasks.
 
 What crosses the object store is what those parts yield, a few objects at a time, and JSON. Ray Data starts an actor
-that died anew and leaves out what it was doing; whatever does not come back is done again, alone on its actor, and is
-`Lost` if that does not come back either: every task has one end, whatever Ray makes of it.
+that died anew and leaves out what it was doing; what of several does not come back is done again, alone on its actor,
+and is `Lost` if that does not come back either: every task has one end, whatever Ray makes of it.
 
 For a process of its own (`host.py`): Ray changes signal handlers, prints, and may take the process down with it.
 """
@@ -12,11 +12,8 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import queue
-import threading
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import ray
@@ -24,13 +21,14 @@ import ray.data
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from .actor import TICK_S, Actor, Crew, Ears, Orders, line_of
+from .actor import Actor, Crew, Ears, Node, Orders, line_of
 from .events import Done, Event, Heard, Lost, Message, RunnerError
 from .parts import StreamLostError
+from .replies import replies
 
 AHEAD = 2  # objects that a stream may be ahead of its reader
 AT_ONCE = 2  # tasks in flight on an actor: one is read or stored while the other is computed
-LOOK_S = 5.0  # between two looks at the cluster; how long it may take to answer
+LOOK_S = 5.0  # for the cluster to answer
 
 
 class ClusterShrunkError(Exception):
@@ -64,11 +62,11 @@ def _remote(generate: Callable[..., Iterator[Any]], cpus: float) -> Any:
 
 
 class RayRunner:
-    """See `events.Runner`. `crew_of(cpus, gpus)` of the whole cluster: its actors. Joins the cluster at `address`;
+    """See `events.Runner`. `crew_of(nodes)` of the whole cluster: its actors. Joins the cluster at `address`;
     None: starts one of `own_cpus` on this machine."""
 
     def __init__(
-        self, orders: Orders, crew_of: Callable[[float, float], Crew], *, address: str | None, own_cpus: int
+        self, orders: Orders, crew_of: Callable[[Sequence[Node]], Crew], *, address: str | None, own_cpus: int
     ) -> None:
         self.orders, self.crew_of = orders, crew_of
         own: dict[str, Any] = {"num_cpus": own_cpus, "include_dashboard": False} if address is None else {}
@@ -76,7 +74,8 @@ class RayRunner:
             ray.init(address=address or "local", **own, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
             where = f"at {address}" if address else "can be started on this machine"
-            raise RunnerError("ray", f"no Ray cluster {where} ({line_of(error)}): see docs/clusters.md") from None
+            fix = "does it ask for a token (RAY_AUTH_MODE)? see docs/clusters.md" if address else "see docs/clusters.md"
+            raise RunnerError("ray", f"no Ray cluster {where} ({line_of(error)}): {fix}") from None
         quiet()
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._ears: Any = ray.remote(Ears).options(num_cpus=0, scheduling_strategy=here).remote()
@@ -84,7 +83,7 @@ class RayRunner:
     def run(self, tasks: Sequence[Message]) -> Iterator[Event]:
         """See `events.Runner`."""
         left = yield from self._pass(tasks, AT_ONCE)
-        if left:
+        if left and len(tasks) > 1:
             left = yield from self._pass(left, 1)
         for task in left:
             yield Lost(task["number"], "its worker or its node died")
@@ -95,9 +94,9 @@ class RayRunner:
 
     def _pass(self, tasks: Sequence[Message], at_once: int) -> Generator[Event, None, Sequence[Message]]:
         """Do tasks; what does not come back is returned. Raises what Ray breaks off with."""
-        crew = self.crew_of(*resources())
+        crew = self.crew_of(nodes())
         left, late = {task["number"]: task for task in tasks}, dict[int, float]()
-        for reply in replies(self._dataset(tasks, crew, at_once), crew):
+        for reply in replies(self._dataset(tasks, crew, at_once), partial(check_room, crew)):
             if reply is None:
                 yield from self._heard(left, late)
             elif "fatal" in reply:
@@ -140,48 +139,18 @@ class RayRunner:
                 yield Heard(number, message)
 
 
-def replies(made: Any, crew: Crew) -> Iterator[dict[str, Any] | None]:
-    """What actors reply, as it comes, and None now and then. `ClusterShrunkError`, and what Ray breaks off with."""
-    rows: queue.Queue[Any] = queue.Queue()
-    threading.Thread(target=_put_rows, args=(made, rows), daemon=True).start()
-    told_s = looked_s = time.monotonic()
-    while True:
-        with contextlib.suppress(queue.Empty):
-            row = rows.get(timeout=TICK_S)
-            if row is None:
-                return
-            if isinstance(row, BaseException):
-                raise row
-            yield row
-        if (now := time.monotonic()) - told_s > TICK_S:
-            told_s = now
-            yield None
-        if now - looked_s > LOOK_S:
-            looked_s = now
-            check_room(crew)
-
-
-def _put_rows(made: Any, rows: queue.Queue[Any]) -> None:
-    """The replies as they come, then None, or whatever broke it off."""
-    try:
-        for batch in made.iter_batches(batch_size=None, prefetch_batches=0):  # ahead, a reply waits for the next one
-            for reply in batch["reply"]:
-                rows.put(json.loads(reply))
-        rows.put(None)
-    except BaseException as error:
-        rows.put(error)
-
-
-def resources() -> tuple[float, float]:
-    """CPUs and GPUs of all nodes that are alive."""
-    has: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return has.get("CPU", 0.0), has.get("GPU", 0.0)
+def nodes() -> list[Node]:
+    """Those that are alive."""
+    found: Sequence[Mapping[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    has = [node["Resources"] for node in found if node["Alive"]]
+    return [Node(each.get("CPU", 0.0), each.get("GPU", 0.0)) for each in has]
 
 
 def check_room(crew: Crew) -> None:
     """Actors keep their CPUs when a node dies: what is left must have room for the streams that they wait for."""
-    if (cpus := resources()[0]) < crew.needs_cpus:
-        raise ClusterShrunkError(f"the cluster has {cpus:g} CPUs left of the {crew.needs_cpus:g} that are needed")
+    if not crew.fits(left := nodes()):
+        cpus = sum(node.cpus for node in left)
+        raise ClusterShrunkError(f"the cluster has {cpus:g} CPUs left, too few for its {crew.actors} workers")
 
 
 def quiet() -> None:
