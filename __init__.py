@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from .models.sizes import counting_sizes
     from .pipeline.api import encode, methods
     from .pipeline.errors import ConfigError
-    from .pipeline.live_source import Live
     from .pipeline.reduce import reduce
     from .pipeline.stream import stream
     from .stages.dataset import IterableRecordDataset, RecordDataset
@@ -32,7 +31,6 @@ _HOME = {
     "Asker": ".models.asking",
     "ConfigError": ".pipeline.errors",
     "IterableRecordDataset": ".stages.dataset",
-    "Live": ".pipeline.live_source",
     "RecordDataset": ".stages.dataset",
     "Reduction": ".stages.reduction",
     "SourceError": ".stages.failure",
@@ -53,7 +51,6 @@ __all__ = [
     "Asker",
     "ConfigError",
     "IterableRecordDataset",
-    "Live",
     "RecordDataset",
     "Reduction",
     "SourceError",

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from ..stages.decode_info import Outcome, SourceInfo
     from ..stages.read import LocalReader, Plan, Window
 
+Told = tuple["Plan", "SourceInfo"]
+Chunk = tuple[int, Any, Any, Any]  # number, and pixels, pts_s and index as arrays
+Message = tuple[Told | None, Chunk | None, "Outcome | None"]  # the first names the video, the last how it ended
 TRIES = 3  # of one stream: a file may be what its readers die of
 SOUND_CPUS = 0.0  # pictures wait for it while they hold theirs: if it asked for any, all could wait for ever
 
@@ -39,13 +43,18 @@ def reader_of(recipe: str, code: str) -> LocalReader:
     return local_reader(told, build_encoder(told))
 
 
-def read_far(recipe: str, code: str, path: str, window: Window, first: int) -> Iterator[Any]:
-    """On the node that reads: (plan, info), then (chunk number, pixels, pts_s, index) as arrays, then the outcome."""
+def read_far(recipe: str, code: str, path: str, window: Window, first: int) -> Iterator[Message]:
+    """On the node that reads. What crosses costs milliseconds a message, so that a short video is just one."""
     reading = reader_of(recipe, code).open(Path(path), window)
-    yield reading.plan, reading.info
+    told: Told | None = (reading.plan, reading.info)
+    last = (len(reading.plan.index) - 1) // reading.plan.chunk_frames
+    held: Chunk | None = None
     for number, frames in reading.chunks(first):
-        yield number, frames.data.numpy(), frames.pts_s.numpy(), frames.index.numpy()
-    yield reading.outcome
+        held = number, frames.data.numpy(), frames.pts_s.numpy(), frames.index.numpy()
+        if number < last:
+            yield told, held, None
+            told = held = None
+    yield told, held, reading.outcome
 
 
 def hear_far(recipe: str, code: str, path: str, window: Window, rate: int) -> Iterator[Any]:
@@ -56,13 +65,14 @@ def hear_far(recipe: str, code: str, path: str, window: Window, rate: int) -> It
 
 @dataclass(eq=False)
 class FarReading:
-    """A video that is open on another node; `_opened` is its stream from chunk 0 on, behind (plan, info)."""
+    """A video that is open on another node; its stream from chunk 0 on is `_first` and `_rest`."""
 
     plan: Plan
     info: SourceInfo
-    read: Callable[[int], Iterator[Any]]  # from a chunk number on
+    read: Callable[[int], Iterator[Message]]  # from a chunk number on
     hear: Callable[[int], Iterator[Any]]  # at a rate
-    _opened: Generator[Any, None, None]
+    _first: Message
+    _rest: Generator[Message, None, None]
     _outcome: Outcome | None = field(default=None, init=False)
 
     @property
@@ -75,17 +85,14 @@ class FarReading:
 
         from ..models.types import Frames
 
-        messages: Iterator[Any] = self._opened
+        messages: Iterator[Message] = chain([self._first], self._rest)
         if first:
-            self._opened.close()
+            self._rest.close()
             messages = self.read(first)
-            next(messages)
-        for message in messages:
-            if not isinstance(message, tuple):
-                self._outcome = message
-                return
-            number, *arrays = message
-            yield number, Frames(*(torch.from_numpy(array.copy()) for array in arrays))  # the store's are read-only
+        for _, chunk, self._outcome in messages:
+            if chunk is not None:
+                number, *arrays = chunk
+                yield number, Frames(*(torch.from_numpy(array.copy()) for array in arrays))  # the store's: read-only
 
     def sound(self, rate: int) -> Iterator[Tensor]:
         import torch
@@ -105,12 +112,14 @@ class FarReader:
     def open(self, path: Path, window: Window = (None, None)) -> FarReading:
         words = json.dumps(self.recipe, sort_keys=True), self.code, str(path), window
 
-        def read(first: int) -> Generator[Any, None, None]:
+        def read(first: int) -> Generator[Message, None, None]:
             return self._steady(self.cpus, read_far, *words, first)
 
         messages = read(0)
-        plan, info = next(messages)
-        return FarReading(plan, info, read, partial(self._steady, SOUND_CPUS, hear_far, *words), messages)
+        first = next(messages)
+        assert first[0] is not None
+        hear = partial(self._steady, SOUND_CPUS, hear_far, *words)
+        return FarReading(*first[0], read, hear, first, messages)
 
     def cancel(self) -> None:
         """A stream that nobody reads is cancelled when it is closed."""

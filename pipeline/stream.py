@@ -19,7 +19,7 @@ from .errors import ConfigError
 from .job import Job
 from .live_chunks import Shot
 from .live_parts import sound_rate
-from .live_source import Live, feed_of, is_file
+from .live_source import Live, Pace, feed_of, is_file
 from .overrides import overrides
 from .presets import build_recipe
 from .stream_folder import StreamFolder
@@ -144,12 +144,17 @@ def stream(
     config: str | Mapping[str, Any] | None = None,
     settings: Iterable[str | Mapping[str, Any]] = (),
     out: str | Path | None = None,
-    live: Live | None = None,
+    pace: Pace = "real",
+    size: tuple[int, int] | None = None,
+    rate: float | None = None,
+    open_timeout_s: float = 10.0,
+    read_timeout_s: float = 5.0,
+    give_up_s: float | None = None,
 ) -> Iterator[CompressedTokens]:
     """The tokens of each chunk of a source, as it closes: a file, `rtsp://`, `http://`, ..., or `-`, raw frames.
 
-    `out`: a folder to which each chunk is written; without one nothing is. `live`: how the source is followed. All
-    else as in `encode`. Positions and boxes count from the stream's start, times are the source's own.
+    `out`: a folder to which each chunk is written; without one nothing is. From `pace` on: see `Live`. All else as in
+    `encode`. Positions and boxes count from the stream's start, times are the source's own.
 
     Raises:
         ConfigError, UnknownMethodError, SourceListError: what cannot be followed; at once.
@@ -157,4 +162,5 @@ def stream(
     """
     over = overrides(model, retain, None, tokens_per_second, fps, gate, audio_guide)
     recipe = build_recipe(config, method=method, settings=settings, over=over)
-    return Stream(str(source), recipe, None if out is None else Path(out), live or Live()).chunks()
+    live = Live(pace, size, rate, open_timeout_s, read_timeout_s, give_up_s)
+    return Stream(str(source), recipe, None if out is None else Path(out), live).chunks()

@@ -49,10 +49,11 @@ class Watch:
         return [held for held in self.seen if 0.2 * last_s <= held.at_s <= 0.98 * last_s]
 
     def growth(self) -> float:
-        """Of memory: the mean of the last tenth over that of the first tenth, once warm; 0.01 is one hundredth."""
+        """Of memory: the most that was held in the last third over that in the first one, once warm; 0.01 is one
+        hundredth. Peaks, since it goes up and down with every chunk."""
         found = [held.mib for held in self.warm()]
-        tenth = max(len(found) // 10, 1)
-        return sum(found[-tenth:]) / sum(found[:tenth]) - 1
+        third = max(len(found) // 3, 1)
+        return max(found[-third:]) / max(found[:third]) - 1
 
 
 def resident(pid: int) -> float:

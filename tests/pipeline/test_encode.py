@@ -124,17 +124,19 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
 def test_sigterm_ends_with_143_and_leaves_no_child(
     cli: Cli, clip: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    children = []
+    def below() -> set[str]:
+        return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+
+    others, children = below(), set[str]()  # other tests' clusters may be there
 
     def stop(self: Spool, *rest: Any) -> Any:
-        children.extend(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+        children.update(below() - others)
         os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(Spool, "add", stop)
     assert cli("encode", clip).code == 143
     assert children
-    alive = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    assert not set(children) & set(alive)
+    assert not children & below()
 
 
 def test_exact_budgets(cli: Cli, clip: Path, here: Path) -> None:

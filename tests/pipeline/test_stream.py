@@ -32,7 +32,7 @@ from .conftest import Cli, make_clip
 from .test_commands import tiny as tiny  # a fixture
 
 SIZE = (48, 32)
-MAX = vidcomp.Live(pace="max")
+MAX: dict[str, Any] = {"pace": "max"}
 
 
 def same(a: vidcomp.VideoRecord, b: vidcomp.VideoRecord) -> None:
@@ -66,11 +66,11 @@ def kept(parts: list[Any], whole: vidcomp.VideoRecord) -> None:
 def test_the_chunks_of_a_file_are_those_of_encode(clip: Path, here: Path, how: dict[str, Any]) -> None:
     how = {"settings": ["chunk_frames=8"], "fps": 5.0, **how}
     whole = vidcomp.encode(clip, out="e", **how)
-    parts = list(vidcomp.stream(clip, out="s", live=MAX, **how))
+    parts = list(vidcomp.stream(clip, out="s", **MAX, **how))
     assert len(parts) > 2
     kept(parts, whole)
     same(recalled(Path("s"), None), whole)
-    kept(list(vidcomp.stream(clip, live=MAX, **how)), whole)  # the same without a folder
+    kept(list(vidcomp.stream(clip, **MAX, **how)), whole)  # the same without a folder
     assert sorted(path.name for path in here.iterdir()) == ["e", "s"]
 
 
@@ -85,7 +85,7 @@ def test_a_video_llm_and_sound_that_guides(here: Path, tiny: Path) -> None:
     }
     whole = vidcomp.encode(clip, out="e", **how)
     assert whole.saliency is not None
-    list(vidcomp.stream(clip, out="s", live=MAX, **how))
+    list(vidcomp.stream(clip, out="s", **MAX, **how))
     same(recalled(Path("s"), None), whole)
 
 
@@ -108,7 +108,7 @@ def test_causal_methods_do_not_depend_on_the_chunk(clip: Path, here: Path, chunk
     for method, more in (("evs", ["merger.retain=null", "merger.threshold=0.02"]), ("rlt", []), ("dtd", [])):
         whole = vidcomp.encode(clip, method=method, fps=5.0, settings=[*more, "chunk_frames=16"])
         settings = [*more, f"chunk_frames={chunk}"]
-        parts = list(vidcomp.stream(clip, method=method, fps=5.0, settings=settings, live=MAX))
+        parts = list(vidcomp.stream(clip, method=method, fps=5.0, settings=settings, **MAX))
         assert torch.equal(torch.cat([part.tokens for part in parts]), whole.tokens)
         assert torch.equal(torch.cat([part.positions for part in parts]), whole.positions)
 
@@ -136,13 +136,13 @@ def raw(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield here / "lossless.mov"
 
 
-RAW = vidcomp.Live(pace="max", size=SIZE, rate=10.0)
+RAW: dict[str, Any] = {"pace": "max", "size": SIZE, "rate": 10.0}
 
 
 @pytest.mark.parametrize("how", [{"method": "evs"}, {"method": "holitom", "settings": ["stand_ins.attention=norm"]}])
 def test_raw_frames_are_what_a_lossless_file_is(raw: Path, how: dict[str, Any]) -> None:
     how = {**how, "fps": 5.0, "settings": [*how.get("settings", []), "chunk_frames=8"]}
-    parts = list(vidcomp.stream("-", out="s", live=RAW, **how))
+    parts = list(vidcomp.stream("-", out="s", **RAW, **how))
     whole = vidcomp.encode(raw, out="e", **how)
     kept(parts, whole)
     same(recalled(Path("s"), None), whole)
@@ -166,8 +166,8 @@ def test_a_model_that_is_too_slow_drops_the_oldest(raw: Path, monkeypatch: pytes
         return encode(self, *rest, **how)
 
     monkeypatch.setattr(DctEncoder, "encode", slow)
-    live = vidcomp.Live(pace="real", size=SIZE, rate=100.0)  # forty frames in 0.4 s
-    parts = list(vidcomp.stream("-", out="s", method="evs", fps=100.0, settings=["chunk_frames=4"], live=live))
+    live: dict[str, Any] = {"pace": "real", "size": SIZE, "rate": 100.0}  # forty frames in 0.4 s
+    parts = list(vidcomp.stream("-", out="s", method="evs", fps=100.0, settings=["chunk_frames=4"], **live))
     rows = StreamFolder(Path("s")).chunks()
     through = 0
     for row in rows:
@@ -181,7 +181,7 @@ def test_a_model_that_is_too_slow_drops_the_oldest(raw: Path, monkeypatch: pytes
 
 # -- a stream that goes on ------------------------------------------------------------------------------------
 
-HOW: dict[str, Any] = {"method": "evs", "fps": 5.0, "settings": ["chunk_frames=8"], "live": MAX}
+HOW: dict[str, Any] = {"method": "evs", "fps": 5.0, "settings": ["chunk_frames=8"], **MAX}
 
 
 def test_a_second_run_goes_on_behind_a_gap(clip: Path, here: Path) -> None:
@@ -381,4 +381,4 @@ def test_a_full_disk_is_told_and_what_was_committed_stays(clip: Path, here: Path
 
 def test_a_pace_is_one_of_two() -> None:
     with pytest.raises(ConfigError, match="real or max"):
-        vidcomp.Live(pace="fast")  # type: ignore[arg-type]
+        vidcomp.stream("-", pace="fast")  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ from vidcomp.pipeline.recall import recalled
 from vidcomp.pipeline.stream_folder import StreamFolder
 
 HOW: dict[str, Any] = {"method": "evs", "fps": 5.0, "settings": ["chunk_frames=4"], "out": "s"}
-QUICK = vidcomp.Live(read_timeout_s=1.0, give_up_s=20.0)
+QUICK: dict[str, Any] = {"read_timeout_s": 1.0, "give_up_s": 20.0}
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def folder(here: Path) -> StreamFolder:
 
 def followed(url: str, chunks: int, **how: Any) -> list[Any]:
     """So many chunks of a source."""
-    parts: Iterator[Any] = vidcomp.stream(url, live=QUICK, **HOW, **how)
+    parts: Iterator[Any] = vidcomp.stream(url, **QUICK, **HOW, **how)
     found = list(islice(parts, chunks))
     parts.close()  # type: ignore[attr-defined]
     return found
@@ -116,8 +116,7 @@ def test_a_served_file_is_what_the_file_is(tmp_path: Path, folder: StreamFolder)
     clip = with_tone(tmp_path / "a.ts", sound_s=0.0)
     settings = {**HOW, "method": "fastvid", "audio_guide": "proportional"}
     with serving({"/a": lambda answer: answer.whole(clip.read_bytes())}) as server:
-        live = vidcomp.Live(pace="max", read_timeout_s=5.0)
-        parts = list(vidcomp.stream(server.url("/a"), live=live, **settings))
+        parts = list(vidcomp.stream(server.url("/a"), pace="max", **settings))
     settings["out"] = "e"
     whole = vidcomp.encode(clip, **settings)
     joined = recalled(folder.path, None)
@@ -134,6 +133,6 @@ def test_a_source_that_is_not_there_ends_the_run(folder: StreamFolder) -> None:
     with serving({}) as server:
         url = server.url("/gone", "user:secret@")
     with pytest.raises(vidcomp.SourceError, match="gives no more frames"):
-        list(vidcomp.stream(url, live=vidcomp.Live(give_up_s=0.5), **HOW))
+        list(vidcomp.stream(url, give_up_s=0.5, **HOW))
     assert "secret" not in folder.index.read_text()
     assert [event["event"] for event in events(folder)][:2] == ["start", "lost"]

@@ -317,13 +317,21 @@ def test_a_setting_that_no_input_survives_ends_the_run(
     assert says in said.err
 
 
-@pytest.mark.parametrize("setting", ["resample=99", "image_mean=3", "rescale_factor=0", "image_std=[a]"])
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("resample=99", "model.settings cannot be used on any frame"),
+        ("image_mean=3", "image_mean must be three numbers"),
+        ("rescale_factor=0", "rescale_factor must be above 0"),
+        ("image_std=[a]", "image_std must be three numbers"),
+    ],
+)
 def test_a_processors_setting_that_no_frame_survives(
-    cli: Cli, clip: Path, here: Path, tiny: Path, setting: str
+    cli: Cli, clip: Path, here: Path, tiny: Path, setting: str, says: str
 ) -> None:
     said = cli("encode", clip, "--model", tiny, "--method", "evs", "--set", f"model.settings.{setting}")
     assert (said.code, said.out, said.err.count("\n")) == (1, "", 1)
-    assert "model.settings cannot be used on any frame" in said.err
+    assert says in said.err
 
 
 def test_settings_that_are_fine_stay_so(cli: Cli, clip: Path, here: Path, tiny: Path) -> None:
