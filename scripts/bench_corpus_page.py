@@ -33,15 +33,16 @@ def plain(found: Figures) -> Iterator[str]:
     )
 
 
-def ray(found: Figures) -> Iterator[str]:
-    """Ray beside the pool."""
-    local, far = found["local"], found["ray"]
-    for name, ran in (("local", local), ("Ray", far)):
-        yield (
-            f"{name}, {ran.inputs} videos: {ran.start_s:.1f} s until the first is through, then {ran.work_s:.1f} s, "
-            f"{ran.end_s:.1f} s to end{noise(ran)}"
+def ray(found: Mapping[int, Figures]) -> Iterator[str]:
+    """Ray beside the pool, by the length of the videos."""
+    for seconds, ran_by in found.items():
+        local, far = ran_by["local"], ran_by["ray"]
+        each = "; ".join(
+            f"{name} {ran.start_s:.1f} s until the first is through, then {ran.work_s:.1f} s{noise(ran)}"
+            for name, ran in (("local", local), ("Ray", far))
         )
-    yield f"Ray's overhead beyond start-up: {far.work_s / local.work_s - 1:+.0%}"
+        more = far.work_s / local.work_s - 1
+        yield f"{local.inputs} videos of {seconds} s: {each}: Ray takes {more:+.0%} beyond its start-up"
 
 
 def memory(found: Figures) -> Iterator[str]:
