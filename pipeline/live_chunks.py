@@ -19,6 +19,7 @@ from ..models.types import Frames
 from ..stages.failure import SourceError
 from ..stages.ingest import Ended, Event, Feed, Jumped, Lost, Opened, Picture, Sound
 
+MOST_HEARD_S = 600.0  # of one chunk: what a gap in the source's clock makes longer is silence, and takes no memory
 LATE_S = 1.0  # sound that comes later than pictures by more than this counts as silence
 
 
@@ -54,10 +55,9 @@ def model_size(model: VideoModel, chunk_frames: int, opened: Opened) -> tuple[in
         raise SourceError("unsupported", str(e), "crop or scale the video, or take another model") from None
 
 
-def shots(feed: Feed, model: VideoModel, chunk_frames: int) -> Generator[Event | Shot]:
+def shots(feed: Feed, model: VideoModel, chunk_frames: int, size: tuple[int, int] | None) -> Generator[Event | Shot]:
     """A feed's events, its pictures at model size (in the thread that reads the feed): source-size pictures are large,
-    and none is kept."""
-    size = None
+    and none is kept. `size` None: the model's own of the first connection's pictures."""
     for event in feed.events():
         if isinstance(event, Opened) and size is None:
             size = model_size(model, chunk_frames, event)
@@ -85,7 +85,8 @@ class Assembly:
     def closed(self, event: Event | Shot) -> Iterator[Closed]:
         """The chunks that an event closes."""
         if isinstance(event, Sound):
-            self._blocks.append(event)
+            if self.rate is not None:  # else a source that had none at first: its chunks hold no sound
+                self._blocks.append(event)
         elif isinstance(event, Shot):
             if not self._groups or len(self._groups[-1]) == self.chunk_frames:
                 self._groups.append([])
@@ -126,7 +127,8 @@ class Assembly:
             torch.tensor([shot.pts_s for shot in group], dtype=torch.float64),
             torch.tensor([shot.number for shot in group]),
         )
-        sound = None if self.rate is None else laid(self._blocks, group[0].pts_s, end_s, self.rate)
+        heard_s = min(end_s, group[0].pts_s + max(2 * self.chunk_frames / self.fps, MOST_HEARD_S))
+        sound = None if self.rate is None else laid(self._blocks, group[0].pts_s, heard_s, self.rate)
         if self.rate is not None:
             self._blocks = [b for b in self._blocks if b.start_s + len(b.samples) / self.rate > end_s]
         return Closed(frames, end_s, group[-1].wall_s, group[-1].dropped, sound)

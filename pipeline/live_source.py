@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..stages.ingest import Feed, RawFeed, UrlFeed
-from ..stages.ingest_url import SCHEMES
+from ..stages.ingest_url import MAX_PIXELS, SCHEMES
 from ..stages.sample import Sampling
 from .config import Recipe
 from .corpus import SourceListError
@@ -16,6 +16,7 @@ from .urls import is_url, protocol
 
 Pace = Literal["real", "max"]
 STDIN, STDIN_FD = "-", 0
+LONGEST_S = 86400.0  # that a packet is waited for
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ class Live:
     def __post_init__(self) -> None:
         if self.pace not in ("real", "max"):
             raise ConfigError(f"--pace must be real or max, got {self.pace!r}")
+        if self.size is not None and self.size[0] * self.size[1] > MAX_PIXELS:
+            raise ConfigError(f"--size: pictures of {self.size[0]}x{self.size[1]} are over {MAX_PIXELS} pixels")
+        for name, value in (("--open-timeout", self.open_timeout_s), ("--read-timeout", self.read_timeout_s)):
+            if not 0 < value <= LONGEST_S:
+                raise ConfigError(f"{name} must be above 0 and at most {LONGEST_S:g} s, got {value}")
 
 
 def size_of(text: str | None) -> tuple[int, int] | None:

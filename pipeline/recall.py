@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..stages.memory import Chunk, remember
 from ..stages.record import VideoRecord, load
+from ..stages.safefile import DamagedFileError
 from .errors import ConfigError
 from .known import names_in
 from .stream_folder import StreamFolder
@@ -23,6 +26,8 @@ def recalled(path: Path, memory_tokens: int | None) -> VideoRecord:
         return load(path)
     try:
         return remember(chunks_of(StreamFolder(path)), memory_tokens)
+    except DamagedFileError as e:
+        raise ConfigError(f"one of the stream's chunks is damaged ({e}): `vidcomp verify` puts it aside") from None
     except ValueError as e:
         raise ConfigError(f"{path}: {e}: let the stream go on, or ask another one") from None
 
@@ -33,13 +38,14 @@ def chunks_of(folder: StreamFolder) -> list[Chunk]:
     Those whose record is gone (damaged, put aside by `verify`) are left out, and that is said.
     """
 
-    def chunk(key: str, tokens: int, audio: int, offset_s: float) -> Chunk:
-        return Chunk(tokens, audio, offset_s, lambda: load(folder.record(key)))
+    def chunk(row: Mapping[str, Any]) -> Chunk:
+        return Chunk(row["tokens"], row["audio"], row["offset_s"], row["gap"], lambda: load(folder.record(row["key"])))
 
-    present, rows = names_in(folder.path), folder.chunks()
+    rows = folder.chunks()
+    present = names_in(folder.path)  # behind the lines: a record is there before its line
     there = [row for row in rows if folder.record(row["key"]).name in present]
     if len(there) < len(rows):
         log.warning(
             "%s: %d of its %d chunks are gone, answers go by the rest", folder.path, len(rows) - len(there), len(rows)
         )
-    return [chunk(row["key"], row["tokens"], row["audio"], row["offset_s"]) for row in there]
+    return [chunk(row) for row in there]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 from ..models.types import CompressedTokens
 from ..stages.failure import SourceError
 from ..stages.ingest import Ended, Event, Jumped, Lost, Opened, Resized
-from ..stages.safefile import REMEDIES, OutputError
+from ..stages.ingest_url import place
+from ..stages.safefile import REMEDIES, OutputError, digest_of
 from .config import Recipe
 from .encode import VideoEncoder
 from .errors import ConfigError
@@ -27,7 +28,7 @@ from .stream_items import Item, of_feed, of_file
 from .stream_stats import LiveStats
 from .stream_told import Begun, Gap, Ready
 from .stream_write import StreamWriter
-from .urls import is_url, shown
+from .urls import is_url
 
 Hear = Callable[[Event | Shot], None]
 
@@ -44,14 +45,11 @@ class Stream:
         self.folder = None if folder is None else StreamFolder(folder)
         self.stats = LiveStats()
         self.of_file = is_file(source)
+        if not self.of_file:
+            feed_of(source, live, recipe, None).close()  # what cannot be followed is told now
+        self.name = told_as(source)
         self.job = Job(recipe, folder or Path())
-        if self.folder is not None:
-            refuse_another(self.folder, recipe.digest(self.job.identity))
-
-    @property
-    def name(self) -> str:
-        """Of the source, without what may be a secret."""
-        return shown(self.source) if is_url(self.source) else self.source
+        self._refuse_another()
 
     def chunks(self) -> Iterator[CompressedTokens]:
         """The tokens of each closed chunk, counted from this run's start, as it is committed. To be asked for once.
@@ -61,12 +59,12 @@ class Stream:
         with ExitStack() as stack:
             if self.folder is not None:
                 stack.enter_context(self.folder.held())
+                self._refuse_another()  # another may have ended meanwhile
             stack.callback(self.job.close)
             encoder = self.job.encoder
             self._note("start", source=self.name)
             items = stack.enter_context(closing(self._items(encoder)))
-            with scratch_told():
-                yield from self._committed(encoder, items)
+            yield from self._committed(encoder, scratch_told(items))
             if not self.stats.chunks:
                 raise SourceError("empty", "not one frame came", "check the source")
             self._note("end")
@@ -76,12 +74,14 @@ class Stream:
             return of_file(encoder, Path(self.source), self.live.pace)
         rate = sound_rate(encoder)
         feed = feed_of(self.source, self.live, self.recipe, rate)
-        return of_feed(encoder, feed, rate, wait=self.live.pace == "max")
+        size = None if self.folder is None else self.folder.picture_size()
+        return of_feed(encoder, feed, rate, size, wait=self.live.pace == "max")
 
     def _committed(self, encoder: VideoEncoder, items: Iterator[Item]) -> Iterator[CompressedTokens]:
         writer: StreamWriter | None = None
         for item in items:
             if isinstance(item, Begun):
+                self._refuse_size(item.source.size)
                 writer = StreamWriter(encoder, item.source, self.folder)
                 writer.go_on()
                 self.stats.begun_s = time.monotonic()  # not before the first frame: rates are of the source
@@ -92,10 +92,10 @@ class Stream:
                 tokens = writer.commit(item, dropped)
                 self.stats.count(item)
                 yield tokens
-            elif isinstance(item, Ended) and item.why == "gave_up":
-                raise SourceError("unreadable", "the source gives no more frames", "see the lines before this one")
             elif not isinstance(item, Gap | Ready):
                 self._happened(item)
+                if isinstance(item, Ended) and item.why == "gave_up":
+                    raise SourceError("unreadable", "the source gives no more frames", "see the lines before this one")
 
     def _happened(self, event: Event | Shot) -> None:
         """Count it, tell it, and note it in the index."""
@@ -107,28 +107,45 @@ class Stream:
         if self.hear is not None:
             self.hear(event)
 
+    def _refuse_another(self) -> None:
+        """`ConfigError` where the folder holds a stream of another recipe: its chunks could not be put together."""
+        if self.folder is None:
+            return
+        held = {row["recipe"] for row in self.folder.chunks()}
+        held |= {header.meta["recipe_digest"] for header in self.folder.unlisted()}
+        if held - {self.recipe.digest(self.job.identity)}:
+            raise ConfigError(f"{self.folder.path}: holds a stream of other settings: take another folder, or the same")
+
+    def _refuse_size(self, size: tuple[int, int]) -> None:
+        """The same of another size of pictures (a live source's are brought to that of the stream)."""
+        held = None if self.folder is None else self.folder.picture_size()
+        if self.folder is not None and held not in (None, size):
+            raise ConfigError(f"{self.folder.path}: holds a stream of pictures of another size: take another folder")
+
     def _note(self, event: str, **facts: Any) -> None:
         if self.folder is not None:
             wall_s = round(facts.pop("wall_s", time.time()), 3)
             self.folder.note({"event": event, "wall_s": wall_s, **facts})
 
 
-@contextmanager
-def scratch_told() -> Iterator[None]:
+def scratch_told(items: Iterator[Item]) -> Iterator[Item]:
     """The decoder's shared memory counts as a file: a disk or a limit that is full is no mistake of ours."""
-    try:
-        yield
-    except OSError as e:
-        if e.errno not in REMEDIES:
-            raise
-        raise OutputError.of("scratch space", e) from None
+    while True:
+        try:
+            item = next(items)
+        except StopIteration:
+            return
+        except OSError as e:
+            if e.errno not in REMEDIES:
+                raise
+            raise OutputError.of("scratch space", e) from None
+        yield item
 
 
-def refuse_another(folder: StreamFolder, recipe: str) -> None:
-    """`ConfigError` where the folder holds a stream of another recipe: its chunks could not be put together."""
-    held = {row["recipe"] for row in folder.chunks()}
-    if held - {recipe}:
-        raise ConfigError(f"{folder.path}: holds a stream of other settings: take another folder, or the same settings")
+def told_as(source: str) -> str:
+    """A source's name in messages and in the index: of a URL scheme and host, and a digest that tells two apart; its
+    path may hold a password as well as its query."""
+    return f"{place(source)}#{digest_of([source.encode()])[:12]}" if is_url(source) else source
 
 
 def stream(

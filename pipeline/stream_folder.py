@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..stages.record_check import check_record
-from ..stages.safefile import DamagedFileError, Header, canonical, read_header, reading, writing
+from ..stages.safefile import DamagedFileError, Header, OutputError, canonical, read_header, reading, writing
 from ..stages.store import SUFFIX
 from .errors import ConfigError
 from .known import names_in
@@ -26,6 +27,11 @@ from .known import names_in
 INDEX = "index.jsonl"
 LOCK = ".stream.lock"
 KEY = re.compile("[0-9a-f]{32}")
+PLACE: Mapping[str, type] = {"number": int, "offset_s": float, "end_s": float, "gap": bool, "dropped": int}
+LINE: Mapping[str, type] = {
+    **PLACE,
+    **{"key": str, "recipe": str, "wall_s": float, "frames": int, "tokens_in": int, "tokens": int, "audio": int},
+}
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,8 @@ class StreamFolder:
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Every line of the index, oldest first; one that is being written, or was torn, is left out."""
+        if self.index.exists() and not self.index.is_file():
+            raise OutputError(str(self.index), "is no regular file", "take another folder")
         with reading(self.index), suppress(FileNotFoundError), open(self.index, "rb") as file:
             for line in file:
                 event = parsed(line)
@@ -54,6 +62,15 @@ class StreamFolder:
         """Where a chunk's record lies."""
         return self.path / f"{key}{SUFFIX}"
 
+    def picture_size(self) -> tuple[int, int] | None:
+        """(h, w) at which the stream's pictures enter the model; None: no chunk's record tells yet."""
+        for row in reversed(self.chunks()):
+            header = whole(self.record(row["key"]))
+            if header is not None:
+                h, w = header.meta["frame_size"]
+                return h, w
+        return None
+
     def note(self, event: Mapping[str, Any]) -> None:
         """Append one line, and have it on the disk. A torn line before it is ended first."""
         with writing(self.index):
@@ -61,7 +78,8 @@ class StreamFolder:
             try:
                 size = os.fstat(fd).st_size
                 torn = size and os.pread(fd, 1, size - 1) != b"\n"
-                os.write(fd, b"\n" * bool(torn) + canonical(event).encode() + b"\n")
+                with open(fd, "ab", closefd=False) as file:
+                    file.write(b"\n" * bool(torn) + canonical(event).encode() + b"\n")
                 os.fsync(fd)
             finally:
                 os.close(fd)
@@ -70,7 +88,9 @@ class StreamFolder:
         """Whole records of a stream's chunks that the index does not list."""
         listed = {f"{row['key']}{SUFFIX}" for row in self.chunks()}
         found = (self.path / name for name in sorted(names_in(self.path) - listed) if name.endswith(SUFFIX))
-        return [header for path in found if (header := whole(path)) is not None and "stream" in header.meta]
+        return [
+            header for path in found if (header := whole(path)) is not None and fits(PLACE, header.meta.get("stream"))
+        ]
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -90,7 +110,8 @@ class StreamFolder:
 
 
 def parsed(line: bytes) -> dict[str, Any] | None:
-    """One line of an index; None of what is none, and of a chunk whose key is no key: it becomes a file's name."""
+    """One line of an index; None of what is none, and of a chunk's that lacks what is gone by: its key becomes a
+    file's name."""
     if not line.endswith(b"\n"):
         return None
     try:
@@ -99,7 +120,22 @@ def parsed(line: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(event, dict) or not isinstance(event.get("event"), str):
         return None
-    return event if event["event"] != "chunk" or KEY.fullmatch(str(event.get("key"))) else None
+    return event if event["event"] != "chunk" or (fits(LINE, event) and KEY.fullmatch(event["key"])) else None
+
+
+def fits(fields: Mapping[str, type], value: Any) -> bool:
+    """Whether it is a mapping that has these fields, of these types: `int` is not below 0, `float` finite."""
+    return isinstance(value, dict) and all(fitting(kind, value.get(name)) for name, kind in fields.items())
+
+
+def fitting(kind: type, value: Any) -> bool:
+    """Whether one value is of a type, as `fits` has it."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is float:
+        return number and math.isfinite(value)
+    if kind is int:
+        return number and isinstance(value, int) and value >= 0
+    return isinstance(value, kind)
 
 
 def whole(path: Path) -> Header | None:

@@ -49,11 +49,14 @@ def due(plan: Plan, chunk: int) -> int:
     return min(plan.chunk_frames, len(plan.index) - chunk * plan.chunk_frames)
 
 
-def of_feed(encoder: VideoEncoder, feed: Feed, rate: int | None, *, wait: bool) -> Generator[Item]:
-    """A live source's. `rate`: of the sound that is wanted, None: none; `wait`: the source waits for the model."""
+def of_feed(
+    encoder: VideoEncoder, feed: Feed, rate: int | None, size: tuple[int, int] | None, *, wait: bool
+) -> Generator[Item]:
+    """A live source's. `rate`: of the sound that is wanted, None: none; `size`: of a stream that goes on; `wait`: the
+    source waits for the model."""
     patch = encoder.model.temporal_patch
     frames = -(-encoder.recipe.chunk_frames // patch) * patch
-    ring = Ring(shots(feed, encoder.model, frames), weigh, RING_CHUNKS * frames, wait=wait, cancel=feed.cancel)
+    ring = Ring(shots(feed, encoder.model, frames, size), weigh, RING_CHUNKS * frames, wait=wait, cancel=feed.cancel)
     assembly: Assembly | None = None
     with closing(feed), closing(ring.items()) as arriving:
         for event in arriving:
@@ -61,7 +64,7 @@ def of_feed(encoder: VideoEncoder, feed: Feed, rate: int | None, *, wait: bool) 
                 event = replace(event, dropped=ring.dropped_before)
             yield event
             if assembly is None and isinstance(event, Opened):
-                source = source_of(encoder, event, frames)
+                source = source_of(encoder, event, size or model_size(encoder.model, frames, event))
                 assembly = Assembly(frames, source.fps, rate if event.audio_rate else None)
                 parts = LiveParts(encoder, source.fps, source.size)
                 yield Begun(source)
@@ -74,7 +77,7 @@ def of_feed(encoder: VideoEncoder, feed: Feed, rate: int | None, *, wait: bool) 
                 yield Gap("lost" if isinstance(event, Lost) else "jumped")
 
 
-def source_of(encoder: VideoEncoder, opened: Opened, frames: int) -> Source:
+def source_of(encoder: VideoEncoder, opened: Opened, size: tuple[int, int]) -> Source:
     """What records say of a live source; sampled at its own rate where that is lower than what is asked for."""
     sample = encoder.recipe.sample
     if sample.every is not None:
@@ -86,4 +89,4 @@ def source_of(encoder: VideoEncoder, opened: Opened, frames: int) -> Source:
         asked = sample.fps or 1.0
         fps = min(asked, opened.fps or asked)
     about = {"live": True, "width": opened.width, "height": opened.height, "fps": opened.fps}
-    return Source(about, fps, model_size(encoder.model, frames, opened))
+    return Source(about, fps, size)

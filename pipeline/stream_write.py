@@ -16,14 +16,14 @@ from torch import Tensor
 from ..models.types import CompressedTokens
 from ..stages.join import Before, chunk_record, moved
 from ..stages.record import AUDIO, ROWS, VideoRecord, unsealed
-from ..stages.safefile import Header, digest_of, writing
 from ..stages.safefile import Source as TensorSource
+from ..stages.safefile import digest_of, writing
 from ..stages.schema import SCHEMA
 from ..stages.store import record_key
 from .account import environment, guide_of, revision_of
 from .build import describe
 from .encode import VideoEncoder
-from .stream_folder import StreamFolder
+from .stream_folder import PLACE, StreamFolder
 from .stream_told import Ready, Shape, Source
 
 
@@ -47,9 +47,8 @@ class StreamWriter:
         if self.folder is None:
             return
         for header in self.folder.unlisted():
-            rows = self.folder.chunks()
-            if header.meta["stream"]["number"] == len(rows):
-                self.folder.note(adopted(header, rows))
+            if header.meta["stream"]["number"] == len(self.folder.chunks()):
+                self.folder.note(line(header.meta, header.path.stat().st_mtime))
         rows = self.folder.chunks()
         if rows:
             self.number = len(rows)
@@ -67,34 +66,34 @@ class StreamWriter:
         The chunk's tokens, counted from the run's start."""
         tensors, shape = ready.part
         first_s = float(unsealed(tensors["frame_pts_s"])[0])
-        if self._gap is not None:
-            self._close_gap(first_s, ready.came_s - (ready.end_s - first_s))
+        if why := self._gap:
+            self._close_gap(why, first_s, ready.came_s - (ready.end_s - first_s))
         self._told = told(self.number, self._told, tensors)
         values = {name: unsealed(value) for name, value in tensors.items()}
-        record = chunk_record(values, self._before, self._meta(values, shape, ready))
-        self._write(record, ready.came_s, dropped)
+        place = {"number": self.number, "offset_s": self.offset_s, "end_s": ready.end_s, "gap": bool(why)}
+        meta = {**self._meta(values, shape, ready), "stream": {**place, "dropped": dropped}}
+        record = chunk_record(values, self._before, meta)
+        self._write(record, ready.came_s)
         whole = moved(record.tensors(), self._before, 1)
         self._before = self._before.after(record)
         self.number += 1
         self._end_s, self._wall_s = self.offset_s + ready.end_s, ready.came_s
         return CompressedTokens(**{name: whole[name] for name in ROWS}, extra=record.extra)
 
-    def _close_gap(self, first_s: float, began_s: float) -> None:
+    def _close_gap(self, why: str, first_s: float, began_s: float) -> None:
         assert self._end_s is not None
         passed_s = max(began_s - self._wall_s, 0.0)
-        self.offset_s = self._end_s + passed_s - first_s
+        self.offset_s, self._gap = self._end_s + passed_s - first_s, None
         if self.folder is not None:
-            why, self._gap = self._gap, None
             self.folder.note({"event": "gap", "why": why, "before": self.number, "passed_s": round(passed_s, 3)})
 
-    def _write(self, record: VideoRecord, came_s: float, dropped: int) -> None:
+    def _write(self, record: VideoRecord, came_s: float) -> None:
         if self.folder is None:
             return
         path = self.folder.record(record.meta["key"])
         with writing(path):
             record.save(path)
-        found = {"dropped": dropped, "lag_s": round(max(time.time() - came_s, 0.0), 3)}
-        self.folder.note(line(record.meta, self.offset_s, came_s) | found)
+        self.folder.note(line(record.meta, came_s) | {"lag_s": round(max(time.time() - came_s, 0.0), 3)})
 
     def _meta(self, values: Mapping[str, Tensor], shape: Shape, ready: Ready) -> dict[str, Any]:
         """As `VideoEncoder` says it of a whole file."""
@@ -123,7 +122,6 @@ class StreamWriter:
             "frame_size": list(source.size),
             "chunk_frames": -(-encoder.recipe.chunk_frames // patch) * patch,
             "budget": {"asked": encoder.recipe.budget.asked, "nominal": self._nominal(t * h * w, frames), "kept": kept},
-            "stream": {"number": self.number, "end_s": ready.end_s},
             **sound_account(values),
             **guide_of(encoder.embedder, source.fps, values),
             **revision_of(encoder.model),
@@ -151,24 +149,17 @@ def sound_account(values: Mapping[str, Tensor]) -> dict[str, Any]:
     return {"audio": {"tokens": len(values[AUDIO + "owner"]), "kept": len(values[AUDIO + "tokens"])}}
 
 
-def line(meta: Mapping[str, Any], offset_s: float, wall_s: float) -> dict[str, Any]:
-    """A chunk's line in the index."""
+def line(meta: Mapping[str, Any], wall_s: float) -> dict[str, Any]:
+    """A chunk's line in the index; of a record that a crash left without one, the disk tells when it was written."""
     t, h, w = meta["grid"]
     return {
         "event": "chunk",
-        "number": meta["stream"]["number"],
+        **{name: meta["stream"][name] for name in PLACE},
         "key": meta["key"],
         "recipe": meta["recipe_digest"],
-        "offset_s": offset_s,
-        "end_s": meta["stream"]["end_s"],
         "wall_s": round(wall_s, 3),
         "frames": meta["frames"],
         "tokens_in": t * h * w,
         "tokens": meta["budget"]["kept"],
         "audio": meta.get("audio", {}).get("kept", 0),
     }
-
-
-def adopted(header: Header, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The line of a record that a crash left without one: the disk tells when it was written."""
-    return line(header.meta, rows[-1]["offset_s"] if rows else 0.0, header.path.stat().st_mtime)

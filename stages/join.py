@@ -7,7 +7,7 @@ chunk's. Joined again, the records of all chunks have the tensors of the whole v
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -70,25 +70,38 @@ def made(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> VideoRecord:
     return VideoRecord(meta=meta, extra=extra, audio=audio, **held)
 
 
-def join(records: Sequence[VideoRecord], offsets_s: Sequence[float]) -> VideoRecord:
-    """Records of consecutive chunks of one recipe as one; `offsets_s` is added to each one's times.
+def join(records: Sequence[VideoRecord], offsets_s: Sequence[float], gaps: Sequence[bool]) -> VideoRecord:
+    """Records of consecutive chunks of one recipe as one; `offsets_s` is added to each one's times, `gaps` tells which
+    do not follow on the one before.
 
-    Where the offset changes the stream was interrupted, and the grid step there may lack frames: its last one stands
-    for them, as for the model. What only some of the records hold (sound that came later) is left out. ValueError: the
-    records are not of one recipe.
+    Before a gap the last grid step may lack frames: its last one stands for them, as for the model. Where only some
+    have sound, the others have none of it. ValueError: the records are not of one recipe, or of several grids.
     """
-    recipes = {record.meta["recipe_digest"] for record in records}
-    if len(recipes) != 1:
-        raise ValueError(f"{len(recipes)} recipes among the records: only records of one can be joined")
+    for what, found in (
+        ("recipes", {record.meta["recipe_digest"] for record in records}),
+        ("picture sizes", {record.grid[1:] for record in records}),
+    ):
+        if len(found) != 1:
+            raise ValueError(f"{len(found)} {what} among the records: only records of one can be joined")
     before, parts = Before(), list[dict[str, Tensor]]()
+    heard = [record.audio for record in records if record.audio is not None]
     for i, (record, offset_s) in enumerate(zip(records, offsets_s, strict=True)):
-        broken = i + 1 < len(records) and offsets_s[i + 1] != offset_s
+        broken = i + 1 < len(records) and gaps[i + 1]
+        if record.audio is None and heard:
+            record = replace(record, audio=none_of(heard[0]))
         tensors = timed(moved(record.tensors(), before, 1), offset_s)
         parts.append(padded(tensors, record.meta["temporal_patch"]) if broken else tensors)
         before = before.after(record)
     named = [name for name in parts[0] if all(name in part for part in parts)]
     tensors = {name: torch.cat([part[name] for part in parts]) for name in named}
     return made(tensors | {"frame_index": counted([part["frame_index"] for part in parts])}, joined_meta(records))
+
+
+def none_of(sound: AudioTokens) -> AudioTokens:
+    """No sound, of the same kind."""
+    none = torch.empty(0, dtype=torch.int32)
+    owner = None if sound.owner is None else none
+    return AudioTokens(sound.tokens[:0], none, none, torch.empty(0, dtype=torch.float64), 0, owner)
 
 
 def timed(tensors: dict[str, Tensor], offset_s: float) -> dict[str, Tensor]:
@@ -128,6 +141,6 @@ def joined_meta(records: Sequence[VideoRecord]) -> dict[str, Any]:
         "budget": {**budgets[0], "nominal": nominal, "kept": sum(len(record) for record in records)},
         "status": "ok" if all(meta["status"] == "ok" for meta in metas) else "partial",
     }
-    if all("audio" in meta for meta in metas):
-        out["audio"] = {name: sum(meta["audio"][name] for meta in metas) for name in ("tokens", "kept")}
+    if any("audio" in meta for meta in metas):
+        out["audio"] = {name: sum(meta.get("audio", {}).get(name, 0) for meta in metas) for name in ("tokens", "kept")}
     return out

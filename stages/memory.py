@@ -25,13 +25,21 @@ from .reduction import Reduction
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One committed chunk: kept video and audio tokens, how much later its times are on the stream's clock, and how to
-    get its record."""
+    """One committed chunk: kept video and audio tokens, how much later its times are on the stream's clock, whether it
+    does not follow on the one before it, and how to get its record."""
 
     tokens: int
     audio: int
     offset_s: float
+    gap: bool
     load: Callable[[], VideoRecord]
+
+    def read(self) -> VideoRecord:
+        """Its record. ValueError: it is not the one that was committed."""
+        record = self.load()
+        if (len(record), 0 if record.audio is None else len(record.audio)) != (self.tokens, self.audio):
+            raise ValueError(f"the record of chunk {record.meta['key']} is another than its line says")
+        return record
 
 
 def shares_by_age(kept: Sequence[int], tokens: int) -> list[int]:
@@ -45,7 +53,8 @@ def shares_by_age(kept: Sequence[int], tokens: int) -> list[int]:
 
 
 def remember(chunks: Sequence[Chunk], tokens: int | None) -> VideoRecord:
-    """All chunks as one record of min(`tokens`, all there are) tokens, the sound's counted too; None: of all of them.
+    """All chunks as one record: with `tokens` of min(`tokens`, all there are) tokens, the sound's counted too, and
+    without the steps of which nothing is kept (but beside sound); None: whole.
 
     Chunks are read one at a time, and those without a share not at all. ValueError: none of them has a token.
     """
@@ -53,10 +62,15 @@ def remember(chunks: Sequence[Chunk], tokens: int | None) -> VideoRecord:
     due = shares_by_age(kept, sum(kept) if tokens is None else tokens)
     if not sum(due):
         raise ValueError("nothing is kept of this stream yet")
-    if sum(due) == sum(kept):
-        return join([chunk.load() for chunk in chunks], [chunk.offset_s for chunk in chunks])
-    held = [(smaller(chunk.load(), share), chunk.offset_s) for chunk, share in zip(chunks, due, strict=True) if share]
-    return join([record for record, _ in held], [offset_s for _, offset_s in held])
+    if tokens is None:
+        return join([chunk.read() for chunk in chunks], *where(chunks))
+    shared = [(chunk, share) for chunk, share in zip(chunks, due, strict=True) if share]
+    return join([smaller(chunk.read(), share) for chunk, share in shared], *where([chunk for chunk, _ in shared]))
+
+
+def where(chunks: Sequence[Chunk]) -> tuple[list[float], list[bool]]:
+    """`offsets_s` and `gaps` of `join`."""
+    return [chunk.offset_s for chunk in chunks], [chunk.gap for chunk in chunks]
 
 
 def smaller(record: VideoRecord, tokens: int) -> VideoRecord:

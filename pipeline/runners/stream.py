@@ -1,7 +1,7 @@
 """A source that cannot wait: its items are taken as they come, and the oldest go where they come too fast.
 
 Knows nothing of what the items are; `weigh` tells: 1 counts against the limit and may be dropped, 0 goes with the
-counted one behind it, None stays whatever happens.
+counted one behind it, None stays, up to so many.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-MOST_KEPT = 1000  # items that stay whatever happens; of more the oldest go
+MOST = 1000  # items of weight None, and of weight 0 behind the newest counted one: of more the oldest go
 
 
 class Ring(Generic[T]):
@@ -77,17 +77,19 @@ class Ring(Generic[T]):
         except BaseException as error:
             self._error = error
         finally:
-            self._items.close()
-            with self._changed:
-                self._ended = True
-                self._changed.notify_all()
+            try:
+                self._items.close()
+            finally:
+                with self._changed:
+                    self._ended = True
+                    self._changed.notify_all()
 
     def _put(self, item: T) -> bool:
         """Whether anybody still wants more."""
         weight = self._weigh(item)
         with self._changed:
-            if self._wait and weight:
-                self._changed.wait_for(lambda: self._held < self._limit or self._stopped)
+            if self._wait:
+                self._changed.wait_for(lambda: self._has_room(weight) or self._stopped)
             self._queue.append((item, weight))
             self._held += weight or 0
             if self._held > self._limit:
@@ -107,8 +109,22 @@ class Ring(Generic[T]):
         self._held -= 1
         self.dropped += 1
 
+    def _has_room(self, weight: int | None) -> bool:
+        return self._held < self._limit if weight else weight is None or len(self._loose()) < MOST
+
+    def _loose(self) -> list[int]:
+        """Where the items of weight 0 are that are behind the newest counted one: nothing bounds these but us."""
+        found = list[int]()
+        for back, (_, weight) in enumerate(reversed(self._queue), 1):
+            if weight:
+                break
+            if weight == 0:
+                found.append(len(self._queue) - back)
+        return found
+
     def _bound(self) -> None:
-        """However long nobody reads: not more than so many items of the others."""
-        if len(self._queue) - self._held > MOST_KEPT:
-            index = next(i for i, (_, weight) in enumerate(self._queue) if not weight)
-            del self._queue[index]
+        """However long nobody reads."""
+        if len(loose := self._loose()) > MOST:
+            del self._queue[loose[-1]]
+        if sum(weight is None for _, weight in self._queue) > MOST:
+            del self._queue[next(i for i, (_, weight) in enumerate(self._queue) if weight is None)]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Generator
 
 import pytest
 
-from vidcomp.pipeline.runners.stream import MOST_KEPT, Ring
+from vidcomp.pipeline.runners.stream import MOST, Ring
 
 Item = int | str
 
@@ -62,10 +63,44 @@ def test_nothing_is_dropped_where_the_source_waits() -> None:
     assert source.dropped == 0
 
 
-def test_what_stays_is_bounded_too() -> None:
-    found, _ = behind([0, *(f"LOST{n}" for n in range(3 * MOST_KEPT)), 1])
-    assert len(found) <= MOST_KEPT + 3
-    assert found[-2:] == [f"LOST{3 * MOST_KEPT - 1}", 1]
+@pytest.mark.parametrize("word", ["LOST", "sound"])
+def test_what_is_not_counted_is_bounded_too(word: str) -> None:
+    found, _ = behind([0, *(f"{word}{n}" for n in range(3 * MOST)), 1])
+    assert len(found) <= MOST + 3
+    assert found[-2:] == [f"{word}{3 * MOST - 1}", 1]
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_sound_between_frames_is_not_lost_while_nobody_reads(wait: bool) -> None:
+    whole: list[Item] = [item for n in range(8) for item in (n, *(f"sound{n}.{k}" for k in range(MOST // 2)))]
+    source = ring((item for item in whole), limit=9, wait=wait)
+    arriving = source.items()
+    found = [next(arriving)]
+    time.sleep(0.5)
+    assert [*found, *arriving] == whole
+
+
+def test_a_source_that_waits_waits_for_sound_too() -> None:
+    whole: list[Item] = [0, *(f"sound{n}" for n in range(3 * MOST)), 1]
+    source = ring((item for item in whole), limit=9, wait=True)
+    arriving = source.items()
+    found = [next(arriving)]
+    time.sleep(0.2)
+    assert [*found, *arriving] == whole
+
+
+def test_a_source_that_cannot_be_closed_ends_all_the_same() -> None:
+    def broken() -> Generator[Item]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            raise ValueError("closing")
+
+    arriving = ring(broken()).items()
+    assert next(arriving) == 1
+    with pytest.raises(ValueError, match="closing"):
+        list(arriving)
 
 
 def test_an_error_comes_behind_what_was_read() -> None:

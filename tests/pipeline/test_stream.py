@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from vidcomp.pipeline import live_source
 from vidcomp.pipeline.errors import ConfigError
 from vidcomp.pipeline.recall import recalled
 from vidcomp.pipeline.stream_folder import StreamFolder
+from vidcomp.stages.safefile import OutputError
 
 from .conftest import Cli, make_clip
 from .test_commands import tiny as tiny  # a fixture
@@ -253,10 +255,75 @@ def test_one_stream_at_a_time_and_one_recipe(cli: Cli, clip: Path, here: Path) -
     assert (said.code, "another stream is being written there" in said.err) == (1, True)
 
 
-def test_an_index_names_no_path(here: Path) -> None:
+def test_a_hostile_index_is_no_index(clip: Path, here: Path) -> None:
+    list(vidcomp.stream(clip, out="s", **HOW))
+    folder = StreamFolder(here / "s")
+    good = folder.chunks()[0]
+    wrong: list[Any] = [
+        {"key": "../../etc/passwd"},
+        {"tokens": -5},
+        {"tokens": "x"},
+        {"offset_s": "1"},
+        {"recipe": [1]},
+    ]
+    wrong += [{"number": True}, {"gap": 1}, {"wall_s": None}, {"audio": 1.5}]
+    lines = [json.dumps(good | change) for change in wrong] + ["[1]", "no json", "{}", '{"event": 5}']
+    lines += [json.dumps(good)[:-1] + ', "offset_s": NaN}', json.dumps({k: v for k, v in good.items() if k != "end_s"})]
+    folder.index.write_text("".join(f"{line}\n" for line in lines))
+    assert folder.chunks() == []
+    folder.index.unlink()
+    os.mkfifo(folder.index)
+    with pytest.raises(OutputError, match="no regular file"):
+        folder.chunks()
+
+
+@pytest.mark.parametrize("stream", [5, {}, {"number": 0}, {"number": 0, "offset_s": 0.0, "end_s": 1.0, "gap": 0}])
+def test_a_foreign_record_is_not_taken_up(clip: Path, here: Path, stream: Any) -> None:
+    record = vidcomp.encode(clip, out="e", method="evs", fps=5.0, settings=["chunk_frames=8"])
     (here / "s").mkdir()
-    (here / "s" / "index.jsonl").write_text('{"event":"chunk","key":"../../etc/passwd","tokens":1}\n[1]\nno json\n{}\n')
-    assert StreamFolder(here / "s").chunks() == []
+    replace(record, meta={**record.meta, "stream": stream}).save(here / "s" / f"{record.meta['key']}.safetensors")
+    list(vidcomp.stream(clip, out="s", **HOW))
+    assert [row["number"] for row in StreamFolder(here / "s").chunks()] == [0, 1, 2, 3]
+
+
+def test_what_a_crash_left_behind_a_gap_keeps_its_time(clip: Path, here: Path) -> None:
+    for _ in range(2):
+        list(vidcomp.stream(clip, out="s", **HOW))
+    folder = StreamFolder(here / "s")
+    lines = folder.index.read_bytes().splitlines(keepends=True)
+    (first,) = [n for n, line in enumerate(lines) if b'"event":"gap"' in line]
+    folder.index.write_bytes(b"".join(lines[: first + 1]))  # the chunk behind the gap, and all later ones
+    rows = [json.loads(line) for line in lines if b'"event":"chunk"' in line]
+    for row in rows[5:]:
+        folder.record(row["key"]).unlink()
+    list(vidcomp.stream(clip, out="s", **HOW))
+    found = folder.chunks()
+    assert {**found[4], "wall_s": 0} == {k: v for k, v in {**rows[4], "wall_s": 0}.items() if k != "lag_s"}
+    assert (recalled(here / "s", None).grid_pts_s.diff() > 0).all()
+
+
+def test_a_crash_before_the_first_line_binds_the_settings(cli: Cli, clip: Path, here: Path) -> None:
+    list(vidcomp.stream(clip, out="s", **HOW))
+    (here / "s" / "index.jsonl").unlink()
+    said = cli(
+        "stream", clip, "-o", "s", "--method", "fastvid", "--fps", "5", "--set", "chunk_frames=8", "--pace", "max"
+    )
+    assert (said.code, "holds a stream of other settings" in said.err) == (1, True)
+
+
+def test_another_size_of_pictures(cli: Cli, clip: Path, here: Path, tiny: Path) -> None:
+    """A file is refused; what can be scaled is."""
+    how = ("--model", tiny, "--method", "evs", "--pace", "max", "--set", "chunk_frames=4")
+    assert cli("stream", clip, "-o", "s", *how, "--fps", "2").code == 0
+    other = make_clip(here / "other.mp4", frames=30, size=(64, 128))
+    said = cli("stream", other, "-o", "s", *how, "--fps", "2")
+    assert (said.code, "pictures of another size" in said.err) == (1, True)
+    raw = b"".join(bytes([n]) * (64 * 128 * 3) for n in range(8))
+    words = ["stream", "-", "-o", "s", *map(str, how), "--size", "64x128", "--fps", "2", "--set", "sample.fps=2"]
+    done = subprocess.run([sys.executable, "-m", "vidcomp", *words], input=raw, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert len({tuple(vidcomp.load(p).grid[1:]) for p in (here / "s").glob("*.safetensors")}) == 1
+    assert (recalled(here / "s", None).grid_pts_s.diff() > 0).all()
 
 
 def test_a_damaged_chunk_is_put_aside_and_the_rest_answers(
@@ -269,7 +336,7 @@ def test_a_damaged_chunk_is_put_aside_and_the_rest_answers(
     with open(here / "s" / ".stream.lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert "a stream is at work here" in cli("verify", "s").err
-    with pytest.raises(ValueError, match="damaged"):
+    with pytest.raises(ConfigError, match="`vidcomp verify` puts it aside"):
         recalled(Path("s"), None)
     assert cli("verify", "s").code == 2
     assert len(recalled(Path("s"), None)) == sum(row["tokens"] for row in rows) - rows[1]["tokens"]
@@ -320,6 +387,9 @@ def test_what_cannot_be_asked_is_one_line(
         (("-",), "need --size WxH and --fps F"),
         (("-", "--size", "48", "--fps", "10"), "--size must be WxH"),
         (("-", "--size", "0x9", "--fps", "10"), "a size and a rate above 0"),
+        (("-", "--size", "99999999x99999999", "--fps", "10"), "are over"),
+        (("rtsp://h/x", "--open-timeout", "inf"), "--open-timeout must be above 0 and at most"),
+        (("rtsp://a b/",), "a URL has no spaces"),
         (("-", "--size", "48x32", "--fps", "10", "--set", "sample.frames=3"), "sampl"),
         (("-", "--size", "48x32", "--fps", "10", "--set", "budget.tokens=3"), "a live source has no end"),
         (("rtsp://h/x", "--set", "sample.end_s=3"), "sampl"),
@@ -329,7 +399,7 @@ def test_what_cannot_be_followed_is_one_line(cli: Cli, here: Path, words: tuple[
     said = cli("stream", *words, "-o", "s")
     assert (said.code, said.err.count("\n")) == (1, 1), said.err
     assert says in said.err
-    assert StreamFolder(here / "s").chunks() == []
+    assert list(here.iterdir()) == []  # refused before anything is begun
 
 
 def test_what_is_no_video_has_failed(cli: Cli, here: Path) -> None:

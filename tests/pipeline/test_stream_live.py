@@ -129,9 +129,18 @@ def test_a_served_file_is_what_the_file_is(tmp_path: Path, folder: StreamFolder)
     assert events(folder)[-1]["event"] == "end"
 
 
+def test_sound_that_comes_later_is_not_kept_and_not_held(tmp_path: Path, folder: StreamFolder) -> None:
+    mute, loud = stream(tmp_path / "a.ts", count=50), with_tone(tmp_path / "b.ts").read_bytes()
+    with serving({"/a": lambda answer: answer.live(loud if answer.number else mute)}) as server:
+        how = {**HOW, "audio_guide": "proportional"}
+        found = list(islice(vidcomp.stream(server.url("/a"), **QUICK, **how), 6))
+    assert len(found) == 6
+    assert recalled(folder.path, None).saliency is None
+
+
 def test_a_source_that_is_not_there_ends_the_run(folder: StreamFolder) -> None:
     with serving({}) as server:
-        url = server.url("/gone", "user:secret@")
+        url = server.url("/gone/secret2?user=a&password=secret3", "user:secret@")
     with pytest.raises(vidcomp.SourceError, match="gives no more frames"):
         list(vidcomp.stream(url, give_up_s=0.5, **HOW))
     assert "secret" not in folder.index.read_text()

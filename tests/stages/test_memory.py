@@ -62,7 +62,7 @@ def chunks(records: list[VideoRecord], offset_s: float = 0.0) -> list[Chunk]:
     def count(record: VideoRecord) -> int:
         return 0 if record.audio is None else len(record.audio)
 
-    return [Chunk(len(r), count(r), offset_s, lambda r=r: r) for r in records]  # type: ignore[misc]
+    return [Chunk(len(r), count(r), offset_s, False, lambda r=r: r) for r in records]  # type: ignore[misc]
 
 
 @given(st.lists(st.integers(0, 500), min_size=1, max_size=60), st.integers(1, 2000))
@@ -90,9 +90,9 @@ def test_a_memory_has_just_so_many_tokens_and_stands_for_what_was_kept(tokens: i
         assert int(found.sizes.sum()) % 20 == 0  # of each chunk that has a share all of its tokens
 
 
-def test_a_memory_that_all_fits_in_is_the_chunks_joined() -> None:
+def test_without_a_bound_it_is_the_chunks_joined() -> None:
     whole = [chunk_record(n) for n in range(3)]
-    found, joined = remember(chunks(whole), 60), join(whole, [0.0] * 3)
+    found, joined = remember(chunks(whole), None), join(whole, [0.0] * 3, [False] * 3)
     assert found.tensors().keys() == joined.tensors().keys()
     assert all(torch.equal(value, joined.tensors()[name]) for name, value in found.tensors().items())
     assert torch.equal(found.tokens, torch.cat([record.tokens for record in whole]))
@@ -101,15 +101,33 @@ def test_a_memory_that_all_fits_in_is_the_chunks_joined() -> None:
     ]
 
 
+@pytest.mark.parametrize("tokens", [3, 4, 1000])
+def test_a_still_scene_does_not_fill_the_prompt_with_steps(tokens: int) -> None:
+    """However much there is room for, steps of which nothing is kept go, and chunks without a token are not read."""
+
+    def never() -> VideoRecord:
+        raise AssertionError("read")
+
+    still = [Chunk(0, 0, 0.0, False, never)] * 50
+    found = remember([*chunks([chunk_record(0, rows=2)]), *still, *chunks([chunk_record(51, rows=2)])], tokens)
+    assert len(found) == min(tokens, 4)
+    assert found.grid[0] == len(found.positions[:, 0].unique())
+
+
+def test_a_record_that_is_another_than_its_line_says() -> None:
+    with pytest.raises(ValueError, match="another than its line says"):
+        remember([Chunk(-5, 0, 0.0, False, lambda: chunk_record(0)), *chunks([chunk_record(1)])], 30)
+
+
 def test_a_chunk_without_a_share_is_not_read() -> None:
     def never() -> VideoRecord:
         raise AssertionError("read")
 
     newest = chunk_record(9, rows=40)
-    found = remember([Chunk(40, 0, 0.0, never), *chunks([newest])], 1)
+    found = remember([Chunk(40, 0, 0.0, False, never), *chunks([newest])], 1)
     assert len(found) == 1
     with pytest.raises(ValueError, match="nothing is kept"):
-        remember([Chunk(0, 0, 0.0, never)], 5)
+        remember([Chunk(0, 0, 0.0, False, never)], 5)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 3, 19, 20])
@@ -162,10 +180,37 @@ def test_steps_of_which_nothing_stands_go_with_their_frames() -> None:
 
 def test_behind_a_gap_times_go_on_and_a_half_step_is_filled() -> None:
     first, second = chunk_record(0, frames=7), chunk_record(0)
-    joined = join([first, second], [0.0, 10.0])
+    joined = join([first, second], [0.0, 10.0], [False, True])
     assert joined.grid == (8, 3, 5)
     assert joined.frame_pts_s.tolist() == [0, 0.5, 1, 1.5, 2, 2.5, 3, 3, *(10 + n / 2 for n in range(8))]
     assert (joined.frame_index.diff() >= 0).all()
     assert (joined.grid_pts_s.diff() > 0).all()
     with pytest.raises(ValueError, match="2 recipes"):
-        join([first, replace(second, meta={**second.meta, "recipe_digest": "s"})], [0.0, 10.0])
+        join([first, replace(second, meta={**second.meta, "recipe_digest": "s"})], [0.0, 10.0], [False, True])
+
+
+def test_a_gap_without_a_pause_is_one_too() -> None:
+    first, second = chunk_record(0, frames=7), chunk_record(1)
+    joined = join([first, second], [0.0, 0.0], [False, True])
+    assert torch.equal(joined.frame_pts_s[::2], joined.grid_pts_s)
+
+
+@pytest.mark.parametrize("tokens", [None, 1, 10, 47])
+def test_sound_that_only_some_have(tokens: int | None) -> None:
+    whole = [
+        chunk_record(0, rows=10),
+        chunk_record(1, rows=10, sound=9),
+        chunk_record(2, rows=10),
+        chunk_record(3, rows=10, sound=9),
+    ]
+    found = remember(chunks(whole), tokens)
+    assert len(found) + (0 if found.audio is None else len(found.audio)) == (58 if tokens is None else tokens)
+    if found.audio is not None:
+        assert found.meta["audio"] == {"tokens": found.audio.count, "kept": len(found.audio)}
+
+
+def test_pictures_of_two_sizes_are_not_joined() -> None:
+    other = chunk_record(1)
+    turned = replace(other, meta={**other.meta, "grid": [4, 5, 3]}, positions=other.positions[:, [0, 2, 1]])
+    with pytest.raises(ValueError, match="2 picture sizes"):
+        join([chunk_record(0), turned], [0.0, 0.0], [False, False])
