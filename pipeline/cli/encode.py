@@ -10,6 +10,7 @@ import typer
 
 from ..manifest import NAME
 from ..report.summary import print_result, print_totals
+from .options import AudioGuide, Config, Gate, Method, Model, Retain, Settings, TokensPerSecond
 from .screen import complain, print_json
 from .watch import watching
 
@@ -27,21 +28,16 @@ Engine = Literal["local", "ray"]
 def command(
     sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files, folders, globs, lists or URLs.")],
     out: Annotated[str, typer.Option("--out", "-o", help="Folder of records.")] = "vidcomp-out",
-    config: Annotated[str | None, typer.Option(help="A shipped preset's name, or a YAML file.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="A.B=C", help="Any setting of the recipe; repeatable."),
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="Hub id or folder of a checkpoint, or dct.")] = None,
-    method: Annotated[str | None, typer.Option(help="A name of `vidcomp methods`.")] = None,
-    retain: Annotated[float | None, typer.Option(help="Share to keep, in (0, 1]: the paper's own.")] = None,
+    config: Config = None,
+    settings: Settings = None,
+    model: Model = None,
+    method: Method = None,
+    retain: Retain = None,
     tokens: Annotated[int | None, typer.Option(help="Exactly this many tokens for each video.")] = None,
-    tokens_per_second: Annotated[float | None, typer.Option(help="Exactly this many a second.")] = None,
+    tokens_per_second: TokensPerSecond = None,
     fps: Annotated[float | None, typer.Option(help="Frames sampled a second.")] = None,
-    gate: Annotated[str | None, typer.Option(help="rlt: what hardly changes is not even encoded.")] = None,
-    audio_guide: Annotated[
-        str | None, typer.Option(help="off, omnizip or proportional: more tokens for what is heard.")
-    ] = None,
+    gate: Gate = None,
+    audio_guide: AudioGuide = None,
     column: Annotated[str | None, typer.Option(help="Where a list's paths stand.")] = None,
     engine: Annotated[Engine, typer.Option(help="Where the work is done.")] = "local",
     workers: Annotated[int | None, typer.Option(min=0, help="Processes; 0: this one; by inputs and cores.")] = None,

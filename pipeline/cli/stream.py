@@ -8,24 +8,22 @@ import typer
 
 from ...stages.failure import SourceError
 from ..heavy import signals_held
+from .options import AudioGuide, Config, Gate, Method, Model, Retain, Settings, TokensPerSecond
 from .screen import complain, print_json, put
 
 
 def command(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="A file, rtsp:// or http:// and so on, or - .")],
     out: Annotated[str, typer.Option("--out", "-o", metavar="DIR", help="The stream's folder.")],
-    config: Annotated[str | None, typer.Option(help="A shipped preset's name (streaming), or a YAML file.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="A.B=C", help="Any setting of the recipe; repeatable."),
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="Hub id or folder of a checkpoint, or dct.")] = None,
-    method: Annotated[str | None, typer.Option(help="A name of `vidcomp methods`.")] = None,
-    retain: Annotated[float | None, typer.Option(help="Share to keep, in (0, 1]: the paper's own.")] = None,
-    tokens_per_second: Annotated[float | None, typer.Option(help="Exactly this many a second.")] = None,
+    config: Config = None,
+    settings: Settings = None,
+    model: Model = None,
+    method: Method = None,
+    retain: Retain = None,
+    tokens_per_second: TokensPerSecond = None,
     fps: Annotated[float | None, typer.Option(help="Frames sampled a second; of raw frames: their own rate.")] = None,
-    gate: Annotated[str | None, typer.Option(help="rlt: what hardly changes is not even encoded.")] = None,
-    audio_guide: Annotated[str | None, typer.Option(help="off, omnizip or proportional: sound shares out.")] = None,
+    gate: Gate = None,
+    audio_guide: AudioGuide = None,
     pace: Annotated[Literal["real", "max"], typer.Option(help="Its own, or as fast as the model is.")] = "real",
     size: Annotated[str | None, typer.Option(metavar="WxH", help="Of raw rgb24 frames on stdin.")] = None,
     open_timeout: Annotated[float, typer.Option(min=0.1, metavar="S", help="Longest wait for a connection.")] = 10.0,
