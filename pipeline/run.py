@@ -62,6 +62,8 @@ class How:
     def __post_init__(self) -> None:
         if self.address is not None and self.engine != "ray":
             raise ConfigError(f"--address {self.address}: only --engine ray joins a cluster: add it, or leave this out")
+        if self.deadline_s is not None and self.workers == 0 and self.engine == "local":
+            raise ConfigError("--deadline: only another process can be ended in time: ask for --workers 1 or more")
 
 
 @dataclass
@@ -93,13 +95,18 @@ class Run:
         if left and len(told) > 1:
             file.write(now=True)
         ready = ((item, result) for item, result in told if result is not None)
-        for item, result in _chained(ready, lambda: self._made(left, workers)):
-            row = result.row
-            known.manifest.note(row if result.cached else {**row, "at_s": round(time.time(), 3)})
-            self.stats.count(result, item.size)
-            if left and len(told) > 1:
-                file.write(now=self.stats.done == len(told))
-            yield result
+        try:
+            for item, result in _chained(ready, lambda: self._made(left, workers)):
+                row = result.row
+                known.manifest.note(row if result.cached else {**row, "at_s": round(time.time(), 3)})
+                self.stats.count(result, item.size)
+                if left and len(told) > 1:
+                    file.write(now=self.stats.done == len(told))
+                yield result
+        finally:
+            if left and len(told) > 1 and self.stats.done < len(told):
+                self.stats.interrupted = True
+                file.write(now=True)
 
     def _tidy(self) -> None:
         """Remove what runs that were killed in the middle of writing have left."""
@@ -117,7 +124,7 @@ class Run:
         if asked is not None:
             return min(asked, left)
         if left < 2:
-            return 0
+            return left if self.how.deadline_s is not None else 0  # only another process can be ended in time
         compute = self.job.recipe.compute
         cores = 1 if compute.device != "cpu" and gpu_here() else cores_here() // compute.threads
         return max(1, min(cores, left, MOST_WORKERS))

@@ -40,6 +40,7 @@ class Stats:
     statuses: Counter[str] = field(default_factory=Counter)
     stage_s: Counter[str] = field(default_factory=Counter)
     started_s: float = field(default_factory=time.time)
+    interrupted: bool = False  # told to stop, or by an error that ends a run
 
     def count(self, result: Result, size: int) -> None:
         """One more input has its status."""
@@ -62,7 +63,7 @@ class Stats:
         statuses = dict(self.statuses)  # once: another thread may count
         return {
             "pid": os.getpid(),
-            "state": "ended" if self.done == self.inputs else "running",
+            "state": "ended" if self.done == self.inputs else "interrupted" if self.interrupted else "running",
             "engine": self.engine,
             "workers": self.workers,
             "started_s": self.started_s,

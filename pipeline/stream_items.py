@@ -56,7 +56,14 @@ def of_feed(
     source waits for the model."""
     patch = encoder.model.temporal_patch
     frames = -(-encoder.recipe.chunk_frames // patch) * patch
-    ring = Ring(shots(feed, encoder.model, frames, size), weigh, RING_CHUNKS * frames, wait=wait, cancel=feed.cancel)
+
+    def told() -> Generator[Event | Shot]:
+        with closing(shots(feed, encoder.model, frames, size)) as events:
+            for event in events:
+                ring.wait |= isinstance(event, Opened) and event.finite  # what is recorded can wait
+                yield event
+
+    ring = Ring(told(), weigh, RING_CHUNKS * frames, wait=wait, cancel=feed.cancel)
     assembly: Assembly | None = None
     with closing(feed), closing(ring.items()) as arriving:
         for event in arriving:

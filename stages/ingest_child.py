@@ -5,7 +5,7 @@ one request on stdin and answers until the connection is gone, each answer with 
 
     {"url", "fps", "every", "audio_rate", "size", "timeouts_s", "max_pixels", "max_memory_bytes", "shown"}
     -> {"connected": patience_s}                  the container stands; a beat or more comes within so many seconds
-    -> {"opened": [width, height, fps, audio_rate, wall_s]}, answered by {"ring": shape}
+    -> {"opened": [width, height, fps, audio_rate, wall_s, finite]}, answered by {"ring": shape}
     -> {"picture": [pts_s, number, wall_s]}, then {"slot"} + its number int64, answered by {"do": "ack"}
     -> {"sound": start_s} + samples float32
     -> {"jumped"}, {"resized"}, {"beat"}          see `ingest_pictures`, `ingest_voice`
@@ -86,7 +86,7 @@ def stream(
     asked = Asked(rule, rate, request["size"] and tuple(request["size"]), live, wait_s)
 
     def ring_of(size: tuple[int, int], fps: float | None, audio_rate: int | None) -> Ring:
-        voice.say({"opened": [*size, fps, audio_rate, time.time()]})
+        voice.say({"opened": [*size, fps, audio_rate, time.time(), not live]})
         reply, _ = receive(0)
         return Ring(memory, tuple(reply["ring"]), (0, voice.replies))
 

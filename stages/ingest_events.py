@@ -33,7 +33,8 @@ class Opened:
 
     `width`, `height`: of every `Picture` of the feed, upright: those of the feed's first connection. A connection that
     brings another size is followed by `Resized`. `fps`: the container's word, None where it says nothing.
-    `audio_rate`: of the `Sound` to come, None where the source has none or none was asked for.
+    `audio_rate`: of the `Sound` to come, None where the source has none or none was asked for. `finite`: the source
+    says that it ends, so that it is recorded, and can wait.
     """
 
     width: int
@@ -41,6 +42,7 @@ class Opened:
     fps: float | None
     audio_rate: int | None
     wall_s: float
+    finite: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

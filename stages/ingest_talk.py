@@ -51,7 +51,9 @@ class Connection:
         if "connected" in header:
             self._wait_s = header["connected"]
         elif "opened" in header:
-            yield self._opened(*header["opened"])
+            opened = Opened(*header["opened"])
+            self._reserve(opened)
+            yield opened
         elif "picture" in header:
             yield self._picture(*header["picture"])
         elif "sound" in header:
@@ -63,12 +65,12 @@ class Connection:
         elif "lost" in header:
             raise LossError(**header["lost"])
 
-    def _opened(self, width: int, height: int, fps: float | None, audio_rate: int | None, wall_s: float) -> Opened:
-        slots = min(max(RING_BYTES // (width * height * 3), SLOTS[0]), SLOTS[1])
-        self._shape = (slots, 1, height, width, 3)
+    def _reserve(self, opened: Opened) -> None:
+        """Shared memory for its pictures."""
+        slots = min(max(RING_BYTES // (opened.width * opened.height * 3), SLOTS[0]), SLOTS[1])
+        self._shape = (slots, 1, opened.height, opened.width, 3)
         self._memory = self._process.reserve(int(np.prod(self._shape)))
         self._process.ask(self._patience(), {"ring": self._shape})
-        return Opened(width, height, fps, audio_rate, wall_s)
 
     def _picture(self, pts_s: float, number: int, wall_s: float) -> Picture:
         """Copied out of its slot, which goes back at once."""

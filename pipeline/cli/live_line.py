@@ -30,7 +30,7 @@ def watching(stream: Stream, *, json: bool) -> Iterator[Callable[[], None]]:
         def hear(event: Event | Shot) -> None:
             if json and isinstance(event, Opened | Lost | Jumped | Resized | Ended):
                 print_json({"event": type(event).__name__.lower(), **asdict(event)})
-            elif not json and (text := mishap(event)):
+            elif not json and (text := mishap(event, stream.live.give_up_s is not None)):
                 complain(text)
             show(False)
 
@@ -90,12 +90,12 @@ def line(stats: Mapping[str, Any]) -> str:
     )
 
 
-def mishap(event: Event | Shot) -> str | None:
-    """One line of what a person should know."""
+def mishap(event: Event | Shot, ends: bool) -> str | None:
+    """One line of what a person should know; `ends`: whether attempts do."""
     if isinstance(event, Lost):
         return f"the source is lost ({event.reason}): {event.message}"
     if isinstance(event, Retry):
-        return f"trying again in {event.after_s:g} s"
+        return f"trying again in {event.after_s:g} s{'' if ends else ', for ever (--give-up S ends it)'}"
     if isinstance(event, Jumped):
         return f"the source's clock was set from {event.from_s:.3f} to {event.to_s:.3f} s"
     if isinstance(event, Resized):

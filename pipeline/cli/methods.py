@@ -21,6 +21,7 @@ def command(json: Annotated[bool, typer.Option("--json", help="One JSON object o
         return 0
     width = max(len(name) for name in found)
     for m in found.values():
-        needs = f" [needs {', '.join(m.needs)}]" if m.needs else ""
-        put(f"{m.name:<{width}}  {m.summary}{needs} ({m.paper})")
+        facts = [*([f"needs {', '.join(m.needs)}"] if m.needs else []), *(["causal"] if m.causal else [])]
+        told = f" [{'; '.join(facts)}]" if facts else ""
+        put(f"{m.name:<{width}}  {m.summary}{told} ({m.paper})")
     return 0

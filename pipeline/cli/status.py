@@ -134,5 +134,6 @@ def how(run: State) -> str:
     ago = clock(max(time.time() - run["started_s"] - run["seconds"], 0))
     if run["state"] == "running":
         return f"running ({whole}) for {clock(time.time() - run['started_s'])}, last result {ago} ago"
-    again = ": its process is gone, the same command goes on" if run["state"] == "stopped" else ""
+    left = {"stopped": ": its process is gone, the same command goes on", "interrupted": ": the same command goes on"}
+    again = left.get(run["state"], "")
     return f"{run['state']} ({whole}) after {clock(run['seconds'])}, {ago} ago{again}"

@@ -18,7 +18,7 @@ MOST = 1000  # items of weight None, and of weight 0 behind the newest counted o
 
 class Ring(Generic[T]):
     """Items read ahead in a thread, in their order. With `wait` the source waits where `limit` counted items are held;
-    without, the oldest counted one is dropped for each that is too many.
+    without, the oldest counted one is dropped for each that is too many. The source may set `wait` as it goes.
 
     `dropped`: counted items dropped so far; `dropped_before`: those dropped before the item that the consumer has now.
     """
@@ -33,7 +33,8 @@ class Ring(Generic[T]):
         cancel: Callable[[], None],
     ) -> None:
         self.dropped = self.dropped_before = self._held = 0
-        self._items, self._weigh, self._limit, self._wait, self._cancel = items, weigh, limit, wait, cancel
+        self.wait = wait
+        self._items, self._weigh, self._limit, self._cancel = items, weigh, limit, cancel
         self._queue: deque[tuple[T, int | None]] = deque()
         self._changed = threading.Condition()
         self._ended = self._stopped = False
@@ -88,7 +89,7 @@ class Ring(Generic[T]):
         """Whether anybody still wants more."""
         weight = self._weigh(item)
         with self._changed:
-            if self._wait:
+            if self.wait:
                 self._changed.wait_for(lambda: self._has_room(weight) or self._stopped)
             self._queue.append((item, weight))
             self._held += weight or 0

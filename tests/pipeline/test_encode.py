@@ -139,6 +139,14 @@ def test_sigterm_ends_with_143_and_leaves_no_child(
     assert not children & below()
 
 
+def test_a_deadline_holds_for_a_single_input_too(cli: Cli, here: Path) -> None:
+    make_clip(here / "long.mp4", frames=1500, size=(320, 240))
+    said = cli("encode", "long.mp4", "--deadline", "1", "--fps", "10", "--method", "fastvid")
+    assert (said.code, "longer than 1 s: raise --deadline" in said.err) == (2, True)
+    said = cli("encode", "long.mp4", "--deadline", "1", "--workers", "0")
+    assert (said.code, said.err.count("\n"), "ask for --workers 1 or more" in said.err) == (1, 1, True)
+
+
 def test_exact_budgets(cli: Cli, clip: Path, here: Path) -> None:
     for method in ("fastvid", "evs", "pool"):
         result = cli("encode", clip, *CHUNKS, "--method", method, "--tokens", 101, "--json").json

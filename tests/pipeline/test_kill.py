@@ -168,6 +168,8 @@ def test_told_to_stop_a_run_ends_soon_and_goes_on_later(
     assert (run.returncode, said.count("\n")) == (128 + number, 1), said
     assert "nothing is torn; the same command goes on where it stopped" in said
     assert [pid for pid in family if Path(f"/proc/{pid}").exists()] == []
+    if moment != "workers":  # then the run had begun
+        assert "interrupted" in cli("status", "out").out
     assert cli(*words, "--workers", "0").code == 0
     assert cli(*words[:-1], "whole", "--workers", "0").code == 0
     assert records(here / "out") == records(here / "whole")

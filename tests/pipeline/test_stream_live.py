@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
@@ -14,6 +15,7 @@ import torch
 from live_servers import Answer, serving, stream, with_tone
 
 import vidcomp
+from vidcomp.models.dct import DctEncoder
 from vidcomp.pipeline.recall import recalled
 from vidcomp.pipeline.stream_folder import StreamFolder
 
@@ -127,6 +129,22 @@ def test_a_served_file_is_what_the_file_is(tmp_path: Path, folder: StreamFolder)
     assert joined.saliency is not None
     assert joined.saliency.shape == whole.saliency.shape
     assert events(folder)[-1]["event"] == "end"
+
+
+def test_a_recorded_video_waits_for_a_slow_model(
+    tmp_path: Path, folder: StreamFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, encode = stream(tmp_path / "a.ts", count=100), DctEncoder.encode
+
+    def slow(self: Any, *rest: Any, **how: Any) -> Any:
+        time.sleep(0.3)
+        return encode(self, *rest, **how)
+
+    monkeypatch.setattr(DctEncoder, "encode", slow)
+    with serving({"/a": lambda answer: answer.whole(data)}) as server:
+        list(vidcomp.stream(server.url("/a"), **QUICK, **HOW))
+    assert sum(row["frames"] for row in folder.chunks()) == 20
+    assert sum(row["dropped"] for row in folder.chunks()) == 0
 
 
 def test_sound_that_comes_later_is_not_kept_and_not_held(tmp_path: Path, folder: StreamFolder) -> None:
