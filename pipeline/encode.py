@@ -106,10 +106,10 @@ class VideoEncoder:
             for number, frames in ahead:
                 end = min((number + 1) * plan.chunk_frames, len(plan.index))
                 at = replace(at, chunks=number)
-                with clock.stage("embed"):
+                with clock.stage("embed"), torch_threads(self.recipe.compute.threads):
                     chunk = hearing.add(self.embedder.embed(frames, plan.size, at), number)
                 watch("embed", end, len(plan.index))
-                with clock.stage("reduce"):
+                with clock.stage("reduce"), torch_threads(self.recipe.compute.threads):
                     due = budget.of(0, end)  # what chunks before had no use for (a gate, lost frames) is due now
                     tensors, at = self.embedder.reduce(chunk, at, None if due is None else due - at.rows)
                 watch("reduce", end, len(plan.index))

@@ -24,6 +24,7 @@ from records import damage
 from voices import Voice, make_talk
 
 import vidcomp
+from vidcomp.models.dct import DctEncoder
 from vidcomp.pipeline import live_source
 from vidcomp.pipeline.errors import ConfigError
 from vidcomp.pipeline.recall import recalled
@@ -104,6 +105,28 @@ def test_at_its_own_pace_it_is_the_same(cli: Cli, here: Path) -> None:
     same(recalled(Path("s"), None), vidcomp.encode(clip, method="evs", fps=5, settings=["chunk_frames=2"]))
 
 
+def test_a_stream_computes_on_as_many_threads_as_encode(
+    clip: Path, here: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as the recipe says: others round otherwise. The caller's own number is his again between two chunks."""
+    encode, seen = DctEncoder.encode, set[int]()
+
+    def counted(self: Any, *rest: Any, **how: Any) -> Any:
+        seen.add(torch.get_num_threads())
+        return encode(self, *rest, **how)
+
+    monkeypatch.setattr(DctEncoder, "encode", counted)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        for source, how in ((clip, MAX), ("-", RAW)):
+            for _ in vidcomp.stream(source, method="evs", fps=5.0, settings=["chunk_frames=8"], **how):
+                assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert seen == {1}
+
+
 @pytest.mark.parametrize("chunk", [3, 8, 50])
 def test_causal_methods_do_not_depend_on_the_chunk(clip: Path, here: Path, chunk: int) -> None:
     """Rows and what they are made of; sizes and boxes of a run end at a chunk's border."""
@@ -159,8 +182,6 @@ def test_raw_frames_by_command(cli: Cli, raw: Path) -> None:
 
 
 def test_a_model_that_is_too_slow_drops_the_oldest(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vidcomp.models.dct import DctEncoder
-
     encode = DctEncoder.encode
 
     def slow(self: Any, *rest: Any, **how: Any) -> Any:
