@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import random
+import signal
 import sys
 from collections.abc import Iterator
 from importlib.machinery import SourceFileLoader
@@ -17,6 +18,12 @@ import torch
 TESTS = Path(__file__).resolve().parent
 if str(TESTS) not in sys.path:  # pytest's importlib mode adds nothing
     sys.path.insert(0, str(TESTS))
+
+
+def pytest_configure() -> None:
+    """Started in the background of a shell, we would hand an ignored SIGINT on to every process that a test stops."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
