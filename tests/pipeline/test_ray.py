@@ -138,6 +138,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.slow
 def test_a_process_makes_one_stream_at_a_time() -> None:
     """Pictures and sound are read with the same decoder, if by the same process."""
     words = [sys.executable, "-c", STREAMS]
