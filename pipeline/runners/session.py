@@ -8,7 +8,8 @@ import signal
 import time
 from collections.abc import Iterator
 
-END_S = 2.0  # a killed process goes at once, but for one that waits for a disk
+END_S = 4.0  # a killed process goes at once, but for one that waits for a disk, or for a CPU
+LOOKS = 2  # in a row that find none: one that was starting another when it was killed hides it from a single look
 
 
 def members(session: int) -> Iterator[int]:
@@ -22,8 +23,10 @@ def members(session: int) -> Iterator[int]:
 
 def end_session(session: int, spare: int | None = None) -> None:
     """SIGKILL to every process of a session but `spare`, until there are none."""
-    until = time.monotonic() + END_S
-    while (left := [pid for pid in members(session) if pid != spare]) and time.monotonic() < until:
+    until, looks = time.monotonic() + END_S, LOOKS
+    while looks and time.monotonic() < until:
+        left = [pid for pid in members(session) if pid != spare]
+        looks = LOOKS if left else looks - 1
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

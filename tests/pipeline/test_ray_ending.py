@@ -24,6 +24,7 @@ from .ray_help import (
     make_corpus,
     nodes,
     process_tree,
+    title_of,
     titled,
     undisturbed,
     wait_for,
@@ -86,6 +87,11 @@ def soon_none(left: Callable[[], Sequence[int]]) -> bool:
     return not left()
 
 
+def titles(pids: Sequence[int]) -> list[str]:
+    """What they call themselves, for people."""
+    return [f"{pid} {title_of(pid)}" for pid in pids]
+
+
 Moment = Callable[[Started], object]
 
 
@@ -124,7 +130,7 @@ def test_told_to_stop_it_takes_its_own_cluster_along(
         moment(started)
         family = Family.of(started)
         told_to_stop(started, number)
-        assert family.left() == []
+        assert soon_none(family.left), titles(family.left())
     if moment == Started.until_parts:
         with encoding(*words, out=here / "out") as again:
             assert again.ended()[1]["counts"] == COUNTS
@@ -143,7 +149,7 @@ def test_told_to_stop_it_leaves_nothing_on_the_cluster_it_joined(
         assert cluster.ours(ACTOR)
         assert cluster.ours(READER)
         told_to_stop(started, number)
-    assert soon_none(cluster.ours)
+    assert soon_none(cluster.ours), titles(cluster.ours())
     with encoding(*(words if engine == "ray" else (corpus, "--workers", 0)), out=here / "out") as again:
         assert again.ended()[1]["counts"] == COUNTS
     assert kept(here / "out") == whole
@@ -155,7 +161,7 @@ def test_killed_it_takes_its_own_cluster_along(corpus: Path, here: Path, moment:
         moment(started)
         family = Family.of(started)
         started.popen.kill()
-        assert soon_none(family.left)
+        assert soon_none(family.left), titles(family.left())
 
 
 @SLOW
@@ -165,4 +171,4 @@ def test_killed_it_leaves_nothing_on_the_cluster_it_joined(cluster: Nodes, corpu
         assert cluster.ours(ACTOR)
         family = Family.of(started)
         started.popen.kill()
-        assert soon_none(lambda: [*family.left(), *cluster.ours()])
+        assert soon_none(lambda: [*family.left(), *cluster.ours()]), titles([*family.left(), *cluster.ours()])
