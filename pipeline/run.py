@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from .runners.events import Done, Event, Heard, Lost, Message, Runner, RunnerErr
 from .runners.inline import Inline
 from .spool import remove_leftovers
 from .stats import Stats, StatsFile
-from .tasks import attempt, hello, item_of, result_of, task_of
+from .tasks import attempt, hello, result_of, task_of, watch_of
 from .verify import leftovers
 
 MOST_WORKERS = 8  # without being told
@@ -75,6 +76,7 @@ class Run:
     hear: Hear = unheard
     stats: Stats = field(default_factory=lambda: Stats(0, 0, "local"))
     close_look: bool = False
+    _file: StatsFile = field(init=False)
 
     def look_closely(self) -> None:
         """Know nothing by names and times alone: hash the input, read the record's header, try again what failed."""
@@ -91,22 +93,20 @@ class Run:
         left = sorted((item for item, result in told if result is None), key=lambda item: -item.size)
         workers = self.worker_count(len(left))
         self.stats = Stats(len(told), workers, self.how.engine, size_left=sum(item.size for item in items))
-        file = StatsFile(self.job.store.out, self.stats)
-        if left and len(told) > 1:
-            file.write(now=True)
+        self._file = StatsFile(self.job.store.out, self.stats, wanted=bool(left) and len(told) > 1)
+        self._file.write(now=True)
         ready = ((item, result) for item, result in told if result is not None)
         try:
             for item, result in _chained(ready, lambda: self._made(left, workers)):
                 row = result.row
                 known.manifest.note(row if result.cached else {**row, "at_s": round(time.time(), 3)})
-                self.stats.count(result, item.size)
-                if left and len(told) > 1:
-                    file.write(now=self.stats.done == len(told))
+                self.stats.count(result, item.name, item.size)
+                self._file.write(now=self.stats.done == len(told))
                 yield result
         finally:
-            if left and len(told) > 1 and self.stats.done < len(told):
+            if self.stats.done < len(told):
                 self.stats.interrupted = True
-                file.write(now=True)
+                self._file.write(now=True)
 
     def _tidy(self) -> None:
         """Remove what runs that were killed in the middle of writing have left."""
@@ -145,7 +145,7 @@ class Run:
             keep_recipe(self.job)
         tasks = [task_of(number, item) for number, item in enumerate(left)]
         lost: list[Message] = []
-        with closing(self._runner(workers)) as runner:
+        with closing(self._runner(left, workers)) as runner:
             for event in self._events(runner, tasks):
                 if isinstance(event, Lost) and not event.late:
                     lost.append(tasks[event.number])
@@ -165,7 +165,7 @@ class Run:
     def _ended(self, left: Sequence[Item], event: Event) -> Iterator[tuple[Item, Result]]:
         item = left[event.number]
         if isinstance(event, Heard):
-            self.hear(item.name, event.message)
+            self._heard(item, event.message)
         elif isinstance(event, Done):
             yield item, result_of(event.reply)
         else:
@@ -173,27 +173,28 @@ class Run:
             error = SourceError("timeout" if event.late else "crashed", event.why, fix)
             yield item, Result.failed_with(item.name, error, about_of(self.job, item) | {"stamp": item.stamp_text})
 
-    def _runner(self, workers: int) -> Runner:
+    def _heard(self, item: Item, message: Message) -> None:
+        self.stats.hear(item.name, item.size, message["done"], message["total"])
+        self._file.write()
+        self.hear(item.name, message)
+
+    def _runner(self, left: Sequence[Item], workers: int) -> Runner:
         recipe, out = shared_cores(self.job.recipe, workers), self.job.store.out
         if self.how.engine == "ray":
             from .far import ray_runner
 
             return ray_runner(recipe, out, self.how)
         if not workers:
-            return Inline(self._here)
+            return Inline(partial(self._here, left))
         from .runners.local import Pool
 
         told = hello(recipe, out, self.how.force)
         return Pool(WORKER, told, workers, deadline_s=self.how.deadline_s, stall_s=STALL_S)
 
-    def _here(self, task: Message) -> Message:
+    def _here(self, left: Sequence[Item], task: Message) -> Message:
         """One task in this process."""
-        item = item_of(task)
-
-        def watch(stage: str, done: int, total: int) -> None:
-            self.hear(item.name, {"stage": stage, "done": done, "total": total})
-
-        result = attempt(self.job, item, self.how.force, watch)
+        item = left[task["number"]]
+        result = attempt(self.job, item, self.how.force, watch_of(partial(self._heard, item)))
         return {"facts": result.facts, "about": result.about}
 
 

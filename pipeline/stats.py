@@ -23,6 +23,14 @@ EVERY_S = 1.0
 STAGES = ("decode", "embed", "reduce", "store")
 
 
+@dataclass(frozen=True)
+class UnderWay:
+    """An input that a worker has: its bytes, and the share of its frames that is through."""
+
+    size: int
+    share: float
+
+
 @dataclass
 class Stats:
     """One run's counts so far. `size_*` are bytes of inputs, by which the time that is left is guessed."""
@@ -41,9 +49,16 @@ class Stats:
     stage_s: Counter[str] = field(default_factory=Counter)
     started_s: float = field(default_factory=time.time)
     interrupted: bool = False  # told to stop, or by an error that ends a run
+    under_way: dict[str, UnderWay] = field(default_factory=dict)  # by input's name
 
-    def count(self, result: Result, size: int) -> None:
+    def hear(self, name: str, size: int, done: int, total: int) -> None:
+        """An input's worker is through so many of its frames, in one stage or another."""
+        before = self.under_way.get(name, UnderWay(size, 0.0))
+        self.under_way[name] = UnderWay(size, max(before.share, done / max(total, 1)))
+
+    def count(self, result: Result, name: str, size: int) -> None:
         """One more input has its status."""
+        self.under_way.pop(name, None)
         self.done += 1
         self.statuses[result.status] += 1
         self.size_left -= size
@@ -60,7 +75,9 @@ class Stats:
         """Counts, rates and what is left; seconds of stages are of all workers together."""
         spent = max(time.time() - self.started_s, 1e-6)
         new = self.done - self.cached
-        statuses = dict(self.statuses)  # once: another thread may count
+        statuses, under_way = dict(self.statuses), list(self.under_way.values())  # once: another thread may count
+        ahead = sum(each.size * each.share for each in under_way)
+        size_done, size_left = self.size_done + ahead, self.size_left - ahead
         return {
             "pid": os.getpid(),
             "state": "ended" if self.done == self.inputs else "interrupted" if self.interrupted else "running",
@@ -79,20 +96,22 @@ class Stats:
             "tokens_out": self.tokens_out,
             "stage_seconds": {name: round(self.stage_s[name], 3) for name in STAGES},
             "bottleneck": max(STAGES, key=lambda name: self.stage_s[name]) if any(self.stage_s.values()) else None,
-            "eta_s": round(spent * self.size_left / self.size_done, 1) if self.size_done else None,
+            "under_way": sorted(round(each.share, 3) for each in under_way),
+            "eta_s": round(spent * size_left / size_done, 1) if size_done else None,
         }
 
 
 class StatsFile:
-    """`OUT/run.json`, written now and then. It is no result: where it cannot be written, the run goes on."""
+    """`OUT/run.json`, written now and then if it is `wanted`. It is no result: where it cannot be written, the run goes
+    on."""
 
-    def __init__(self, out: Path, stats: Stats) -> None:
-        self.path, self.stats = out / NAME, stats
+    def __init__(self, out: Path, stats: Stats, *, wanted: bool) -> None:
+        self.path, self.stats, self.wanted = out / NAME, stats, wanted
         self._written_s = float("-inf")
 
     def write(self, *, now: bool = False) -> None:
         """At most once in `EVERY_S`, unless `now`."""
-        if not now and time.monotonic() - self._written_s < EVERY_S:
+        if not self.wanted or (not now and time.monotonic() - self._written_s < EVERY_S):
             return
         self._written_s = time.monotonic()
         data = json.dumps(self.stats.to_json(), sort_keys=True).encode() + b"\n"

@@ -66,7 +66,7 @@ def broken(job: Job, item: Item, error: Exception) -> Result:
 
 
 def watch_of(say: Say) -> Watch:
-    """A `Watch` that tells of frames that are through, through a pipe."""
+    """A `Watch` that tells of frames that are through in a message."""
 
     def watch(stage: str, done: int, total: int) -> None:
         say({"stage": stage, "done": done, "total": total})

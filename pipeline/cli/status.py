@@ -17,7 +17,7 @@ from ..report.status import Tally
 from ..report.summary import print_table
 from ..stats import read_stats
 from .screen import PLAIN_EVERY_S, complain, print_json
-from .watch import clock, line
+from .watch import clock, line, under_way
 
 LIVE_EVERY_S = 1.0
 
@@ -112,6 +112,8 @@ def of_run(run: State) -> list[tuple[str, str]]:
     """The last run's rows."""
     known = f", {run['cached']} of them known before" if run["cached"] else ""
     found = [("run", how(run)), ("done", f"{run['done']} of {run['inputs']}{known}, {run['failed']} failed")]
+    if run["state"] == "running" and run.get("under_way"):
+        found.append(("now", under_way(run)))
     if run["done"] > run["cached"]:
         found.append(
             ("speed", f"{run['videos_per_s']:.2f} videos/s, {run['video_hours_per_hour']:.1f} h of video an hour")

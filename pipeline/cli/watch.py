@@ -83,7 +83,14 @@ def line(stats: Mapping[str, Any]) -> str:
     eta = "" if stats["eta_s"] is None else f", {clock(stats['eta_s'])} left"
     slow = f", mostly {stats['bottleneck']}" if stats["bottleneck"] else ""
     speed = f"{stats['videos_per_s']:.2f} videos/s, {stats['video_hours_per_hour']:.1f} h of video an hour"
-    return f"{stats['done']} of {stats['inputs']} ({stats['failed']} failed): {speed}{kept}{slow}{eta}"
+    now = f", {under_way(stats)}" if stats["under_way"] else ""
+    return f"{stats['done']} of {stats['inputs']} ({stats['failed']} failed){now}: {speed}{kept}{slow}{eta}"
+
+
+def under_way(stats: Mapping[str, Any]) -> str:
+    """How far the videos are that workers have."""
+    first, *_, last = [f"{share:.0%}" for share in (stats["under_way"][0], *stats["under_way"])]
+    return f"{len(stats['under_way'])} under way at {first if first == last else f'{first} to {last}'}"
 
 
 def clock(seconds: float) -> str:

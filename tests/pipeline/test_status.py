@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,11 @@ from media import make_clip
 import vidcomp
 from vidcomp.pipeline.cli import status as command
 from vidcomp.pipeline.cli.app import run
+from vidcomp.pipeline.corpus import items
+from vidcomp.pipeline.job import Job
+from vidcomp.pipeline.presets import build_recipe
 from vidcomp.pipeline.report.status import Tally
+from vidcomp.pipeline.run import How, Run
 
 from .conftest import Cli
 
@@ -135,6 +139,31 @@ def test_a_run_that_goes_on(cli: Cli, out: Path, going: Going, sleeper: subproce
     assert "0.05 videos/s, 1.2 h of video an hour" in shown
     assert re.search(r"done +3 of 9", shown)
     assert re.search(r"left +1:02:05\n", shown)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_how_far_a_long_video_is(tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While none is through yet."""
+    monkeypatch.setattr("vidcomp.pipeline.stats.EVERY_S", 0.0)
+    clips = [str(make_clip(tmp_path / f"{n}.mp4", count=60 - 30 * n)) for n in range(2)]
+    out, shown = tmp_path / "out", []
+    job = Job(build_recipe(method="evs", settings=["chunk_frames=2", "sample.fps=10"]), out)
+
+    def hear(name: str, message: Mapping[str, Any]) -> None:
+        if not going.stats.done:
+            shown.append(
+                (
+                    dict(command.rows(command.state_of(job.store.out, Tally(job.store.out)))),
+                    going.stats.to_json()["under_way"],
+                )
+            )
+
+    going = Run(job, How(workers=workers), hear)
+    assert [result.status for result in going.results(items(clips))] == ["ok", "ok"]
+    assert re.fullmatch(r"1 under way at \d+%", shown[-1][0]["now"])
+    assert [share for _, (share,) in shown] == sorted(share for _, (share,) in shown)
+    assert shown[-1][1][0] > 0.5
+    assert going.stats.to_json()["under_way"] == []
 
 
 def test_a_run_whose_process_is_gone(cli: Cli, out: Path, going: Going, sleeper: subprocess.Popen[bytes]) -> None:
