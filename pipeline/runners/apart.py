@@ -12,10 +12,10 @@ import logging
 import os
 import select
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .events import Done, Event, Heard, Lost, Message, RunnerError
+from .events import AgainError, Done, Event, Heard, Lost, Message, RunnerError
 from .local import ended
 from .session import end_session
 
@@ -59,7 +59,8 @@ class Host:
             self._in.flush()
 
     def messages(self) -> Iterator[dict[str, Any]]:
-        """What it says, for as long as it lives. `GoneError`; `RunnerError` where it calls an error fatal."""
+        """What it says, for as long as it lives. `GoneError`; `AgainError` where it asks for another in its place;
+        `RunnerError` where it calls an error fatal."""
         while True:
             if not self._poll.poll(self._silence_s * 1000):
                 raise GoneError(f"nothing was heard for {self._silence_s:.0f} s")
@@ -71,6 +72,8 @@ class Host:
                 message = json.loads(line)
                 if "fatal" in message:
                     raise RunnerError(message["fatal"], message["message"])
+                if "again" in message:
+                    raise AgainError(message["again"])
                 if "warning" in message:
                     log.warning("%s", message["warning"])
                 else:
@@ -115,14 +118,17 @@ class Apart:
             before = len(left)
             try:
                 yield from self._through(left)
+            except AgainError as error:
+                self._broken_off(error, left)
             except GoneError as error:
-                self._end()
-                log.warning(
-                    "the run was broken off (%s): it goes on with the %d inputs that are left", error, len(left)
-                )
+                self._broken_off(error, left)
                 fruitless = fruitless + 1 if len(left) == before else 0
                 if fruitless == TRIES:
                     yield from self._give_up(left, str(error))
+
+    def _broken_off(self, error: Exception, left: Mapping[int, Message]) -> None:
+        self._end()
+        log.warning("the run was broken off (%s): it goes on with the %d inputs that are left", error, len(left))
 
     def close(self) -> None:
         """End the process and what it has started."""

@@ -46,6 +46,10 @@ class RunnerError(Exception):
         self.message = message
 
 
+class AgainError(Exception):
+    """A runner that must be made anew to go on; it is nobody's failure. `str()` is one line."""
+
+
 class Runner(Protocol):
     """Does tasks, in any order, and tells of them."""
 

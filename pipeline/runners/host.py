@@ -2,8 +2,8 @@
 
 Lines that come in: `{"hello": ...}` once, then `{"tasks": [...]}` for each run. Lines that go out: `{"ready": true}`
 once, `{"heard": number, ...}`, `{"done": number, ...}`, `{"lost": number, ...}`, `{"end": true}` behind each run,
-`{"fatal": kind, "message": ...}`, and `{"warning": ...}` at any time. Any other exception ends the process: whoever
-listens may start another.
+`{"fatal": kind, "message": ...}`, `{"again": why}` of a runner that must be made anew, and `{"warning": ...}` at any
+time. Any other exception ends the process: whoever listens may start another.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .events import Done, Event, Heard, Runner, RunnerError
+from .events import AgainError, Done, Event, Heard, Runner, RunnerError
 from .session import end_session
 from .worker import Fatal
 
@@ -50,6 +50,8 @@ def host(make: Callable[[Mapping[str, Any]], Runner], fatal: Fatal) -> None:
             idle.set()
             say({"end": True})
         runner.close()
+    except AgainError as error:
+        say({"again": str(error)})
     except RunnerError as error:
         say({"fatal": error.kind, "message": error.message})
     except Exception as error:

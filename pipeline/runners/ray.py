@@ -22,17 +22,13 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from .actor import Actor, Crew, Ears, Node, Orders, line_of
-from .events import Done, Event, Heard, Lost, Message, RunnerError
+from .events import AgainError, Done, Event, Heard, Lost, Message, RunnerError
 from .parts import StreamLostError
 from .replies import replies
 
 AHEAD = 2  # objects that a stream may be ahead of its reader
 AT_ONCE = 2  # tasks in flight on an actor: one is read or stored while the other is computed
 LOOK_S = 5.0  # for the cluster to answer
-
-
-class ClusterShrunkError(Exception):
-    """A crew that the cluster has no room for any more: another has to be made."""
 
 
 def elsewhere(cpus: float, generate: Callable[..., Iterator[Any]], *words: Any) -> Iterator[Any]:
@@ -147,10 +143,11 @@ def nodes() -> list[Node]:
 
 
 def check_room(crew: Crew) -> None:
-    """Actors keep their CPUs when a node dies: what is left must have room for the streams that they wait for."""
+    """AgainError where a crew has no room any more: actors keep their CPUs when a node dies, and what is left must have
+    some for the streams that they wait for."""
     if not crew.fits(left := nodes()):
         cpus = sum(node.cpus for node in left)
-        raise ClusterShrunkError(f"the cluster has {cpus:g} CPUs left, too few for its {crew.actors} workers")
+        raise AgainError(f"the cluster has {cpus:g} CPUs left, too few for its {crew.actors} workers")
 
 
 def quiet() -> None:
