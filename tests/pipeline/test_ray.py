@@ -63,6 +63,7 @@ def test_a_cluster_of_its_own_gives_the_same_bytes(cli: Cli, corpus: Path, here:
     assert left <= {"manifest.jsonl", "run.json", ".recipes"}
 
 
+@SLOW
 def test_a_joined_cluster_gives_the_same_bytes_and_goes_on(cli: Cli, corpus: Path, here: Path, cluster: Any) -> None:
     alone = encoded(cli, corpus, here / "alone", "--workers", "0")
     far = encoded(cli, corpus, here / "far", "--engine", "ray", "--workers", "2", "--address", cluster.address)

@@ -32,7 +32,7 @@ from .ray_help import (
 
 pytest.importorskip("ray")
 
-SOON_S = 15.0  # until all must have ended: three times what it may take on a machine that is not busy
+SOON_S = 30.0  # until all must have ended: six times what it may take, for a machine that is busy
 LEADER = "vidcomp.pipeline.cli.cluster"  # in the title of the process that leads to Ray
 SLOW = pytest.mark.slow
 

@@ -259,7 +259,7 @@ def test_a_stopped_stream_says_so(clip: Path, here: Path, number: int, word: str
             assert run.poll() is None
             time.sleep(0.01)
         run.send_signal(number)
-        _, said = run.communicate(timeout=10)
+        _, said = run.communicate(timeout=30)
     assert (run.returncode, said.count("\n")) == (128 + number, 1)
     assert said.startswith(f"vidcomp: {word}: nothing is torn; what has closed is kept")
 
