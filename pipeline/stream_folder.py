@@ -92,6 +92,20 @@ class StreamFolder:
             header for path in found if (header := whole(path)) is not None and fits(PLACE, header.meta.get("stream"))
         ]
 
+    def is_held(self) -> bool:
+        """Whether a stream is being written there now."""
+        try:
+            lock = os.open(self.path / LOCK, os.O_RDONLY | os.O_NONBLOCK)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(lock)
+        return False
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Alone with the folder. ConfigError: another stream is written there now."""

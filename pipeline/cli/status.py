@@ -14,8 +14,10 @@ import typer
 from ..corpus import SourceListError
 from ..report.lines import shown
 from ..report.status import Tally
+from ..report.stream import rows_of_stream, state_of_stream
 from ..report.summary import print_table
 from ..stats import read_stats
+from ..stream_folder import StreamFolder
 from .screen import PLAIN_EVERY_S, complain, print_json
 from .watch import clock, line, under_way
 
@@ -25,11 +27,11 @@ State = Mapping[str, Any]
 
 
 def command(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder of records.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder of records, or a stream's.")],
     watch: Annotated[bool, typer.Option("--watch", help="Go on until the run ends, or Ctrl-C.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> int:
-    """Show what became of a folder's inputs, and how its last run goes or went: speed, bottleneck, time left."""
+    """Show what became of a folder's inputs, and how its last run, or its stream, goes or went."""
     state = watched(out, quiet=json) if watch else state_of(out, Tally(out))
     if json:
         print_json(state)
@@ -39,7 +41,8 @@ def command(
 
 
 def state_of(out: Path, tally: Tally) -> State:
-    """The manifest's counts, and `run`: the last run's numbers (None: only single inputs were encoded).
+    """The manifest's counts, and `run`: the last run's numbers (None: only single inputs were encoded). Of a stream's
+    folder: `stream`.
 
     Raises:
         SourceListError: no such folder, or nothing was encoded there.
@@ -47,6 +50,8 @@ def state_of(out: Path, tally: Tally) -> State:
     where = "give the folder that encode -o names"
     if not out.is_dir():
         raise SourceListError(f"{out}: no such folder: {where}")
+    if (folder := StreamFolder(out)).index.exists():
+        return {"out": str(out), "stream": state_of_stream(folder)}
     state = {"out": str(out), **tally.look(), "run": read_stats(out)}
     if state["run"] is None and not state["inputs"]:
         raise SourceListError(f"{out}: nothing was encoded here yet: {where}")
@@ -66,8 +71,9 @@ def watched(out: Path, *, quiet: bool) -> State:
 
 
 def going(state: State) -> bool:
-    """Whether its run is under way."""
-    return state["run"] is not None and state["run"]["state"] == "running"
+    """Whether its run, or its stream, is under way."""
+    of = state.get("stream") or state["run"]
+    return of is not None and of["state"] == "running"
 
 
 @contextmanager
@@ -92,13 +98,16 @@ def plain() -> Callable[[State], None]:
         nonlocal said
         if time.monotonic() - said >= PLAIN_EVERY_S:
             said = time.monotonic()
-            complain(line(state["run"]))
+            stream = state.get("stream")
+            complain("; ".join(f"{a} {b}" for a, b in rows(state)) if stream else line(state["run"]))
 
     return show
 
 
 def rows(state: State) -> list[tuple[str, str]]:
     """(what, value) for a person."""
+    if "stream" in state:
+        return [("out", state["out"]), *rows_of_stream(state["stream"], clock)]
     counts = ", ".join(f"{n} {status}" for status, n in sorted(state["counts"].items())) or "none yet"
     several = f", by {state['recipes']} recipes" if state["recipes"] > 1 else ""
     return [

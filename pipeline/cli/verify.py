@@ -125,7 +125,7 @@ def tell_all(out: Path, found: Verified) -> None:
     put(f"{found.checked} checked, {len(found.damaged)} damaged{aside}")
     if found.unfinished:
         put(f"{len(found.unfinished)} begun: encode goes on with them")
-    if (r := found.rebuilt) is not None:
+    if (r := found.rebuilt) is not None and (out / NAME).exists():
         lost = {"torn": r.torn, "superseded": r.superseded, "without a whole record": r.gone}
         dropped = ", ".join(f"{n} {why}" for why, n in lost.items() if n)
         put(f"{out / NAME}: {r.rows} rows stay, dropped {dropped or 'none'}")
