@@ -49,6 +49,14 @@ class Result:
         return str(self.facts["path"])
 
     @property
+    def called(self) -> str:
+        """`path`, and what tells it from other rows of a list: its id, and the seconds that are wanted of it."""
+        start_s, end_s = (self.about.get(name) for name in ("start_s", "end_s"))
+        span = "" if start_s is end_s is None else f"{start_s or 0} s to {'its end' if end_s is None else f'{end_s} s'}"
+        told = ", ".join(str(each) for each in (self.about.get("id"), span) if each)
+        return f"{self.path} [{told}]" if told else self.path
+
+    @property
     def status(self) -> str:
         """`ok`, `partial`, `failed:REASON` or `skipped:REASON`."""
         return str(self.facts["status"])

@@ -100,7 +100,7 @@ class Run:
             for item, result in _chained(ready, lambda: self._made(left, workers)):
                 row = result.row
                 known.manifest.note(row if result.cached else {**row, "at_s": round(time.time(), 3)})
-                self.stats.count(result, item.name, item.size)
+                self.stats.count(result, item)
                 self._file.write(now=self.stats.done == len(told))
                 yield result
         finally:
@@ -174,7 +174,7 @@ class Run:
             yield item, Result.failed_with(item.name, error, about_of(self.job, item) | {"stamp": item.stamp_text})
 
     def _heard(self, item: Item, message: Message) -> None:
-        self.stats.hear(item.name, item.size, message["done"], message["total"])
+        self.stats.hear(item, message["done"], message["total"])
         self._file.write()
         self.hear(item.name, message)
 

@@ -16,19 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from ..stages.safefile import write_atomically
+from .item import Item
 from .result import Result
 
 NAME = "run.json"
 EVERY_S = 1.0
 STAGES = ("decode", "embed", "reduce", "store")
-
-
-@dataclass(frozen=True)
-class UnderWay:
-    """An input that a worker has: its bytes, and the share of its frames that is through."""
-
-    size: int
-    share: float
 
 
 @dataclass
@@ -49,23 +42,22 @@ class Stats:
     stage_s: Counter[str] = field(default_factory=Counter)
     started_s: float = field(default_factory=time.time)
     interrupted: bool = False  # told to stop, or by an error that ends a run
-    under_way: dict[str, UnderWay] = field(default_factory=dict)  # by input's name
+    under_way: dict[Item, float] = field(default_factory=dict)  # inputs that workers have: share that is through
 
-    def hear(self, name: str, size: int, done: int, total: int) -> None:
+    def hear(self, item: Item, done: int, total: int) -> None:
         """An input's worker is through so many of its frames, in one stage or another."""
-        before = self.under_way.get(name, UnderWay(size, 0.0))
-        self.under_way[name] = UnderWay(size, max(before.share, done / max(total, 1)))
+        self.under_way[item] = max(self.under_way.get(item, 0.0), done / max(total, 1))
 
-    def count(self, result: Result, name: str, size: int) -> None:
+    def count(self, result: Result, item: Item) -> None:
         """One more input has its status."""
-        self.under_way.pop(name, None)
+        self.under_way.pop(item, None)
         self.done += 1
         self.statuses[result.status] += 1
-        self.size_left -= size
+        self.size_left -= item.size
         if result.cached:
             self.cached += 1
             return
-        self.size_done += size
+        self.size_done += item.size
         self.source_s += result.about.get("source_s", 0.0)
         self.tokens_in += result.facts.get("tokens_in", 0)
         self.tokens_out += result.facts.get("tokens_out", 0)
@@ -75,8 +67,8 @@ class Stats:
         """Counts, rates and what is left; seconds of stages are of all workers together."""
         spent = max(time.time() - self.started_s, 1e-6)
         new = self.done - self.cached
-        statuses, under_way = dict(self.statuses), list(self.under_way.values())  # once: another thread may count
-        ahead = sum(each.size * each.share for each in under_way)
+        statuses, under_way = dict(self.statuses), dict(self.under_way)  # once: another thread may count
+        ahead = sum(item.size * share for item, share in under_way.items())
         size_done, size_left = self.size_done + ahead, self.size_left - ahead
         return {
             "pid": os.getpid(),
@@ -96,7 +88,7 @@ class Stats:
             "tokens_out": self.tokens_out,
             "stage_seconds": {name: round(self.stage_s[name], 3) for name in STAGES},
             "bottleneck": max(STAGES, key=lambda name: self.stage_s[name]) if any(self.stage_s.values()) else None,
-            "under_way": sorted(round(each.share, 3) for each in under_way),
+            "under_way": sorted(round(share, 3) for share in under_way.values()),
             "eta_s": round(spent * size_left / size_done, 1) if size_done else None,
         }
 

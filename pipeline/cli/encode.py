@@ -116,9 +116,9 @@ class Told:
     def tell(self, result: Result) -> None:
         """A line for what went wrong, and for what was made; what was known before is only counted."""
         if result.failed or (result.status == "partial" and (self.alone or not result.cached)):
-            complain(f"{result.path}: {result.status}: {result.why}")
+            complain(f"{result.called}: {result.status}: {result.why}")
         if not self.quiet and not result.failed and (self.alone or not result.cached):
-            print_result(result.to_json(), whole=self.alone)
+            print_result(result, whole=self.alone)
 
     def totals(self, job: Job) -> dict[str, Any]:
         """Counts by status, the first that count as failed, and where the manifest lies."""

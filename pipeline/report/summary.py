@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..result import Result
 from .lines import put
 
 
-def print_result(result: Mapping[str, Any], *, whole: bool) -> None:
+def print_result(result: Result, *, whole: bool) -> None:
     """One record: the whole table, or one line of a longer run."""
+    facts = result.facts
     if whole:
-        print_table(lines(result))
+        print_table(lines(facts))
         put("")
-        put(f"import vidcomp; record = vidcomp.load({result['record']!r})")
+        put(f"import vidcomp; record = vidcomp.load({facts['record']!r})")
     else:
-        state = f"{result['status']}{' (cached)' if result['cached'] else ''}"
-        put(f"{result['path']}: {state}, {result['tokens_in']} -> {result['tokens_out']} tokens")
+        state = f"{result.status}{' (cached)' if result.cached else ''}"
+        put(f"{result.called}: {state}, {facts['tokens_in']} -> {facts['tokens_out']} tokens")
 
 
 def print_totals(totals: Mapping[str, Any]) -> None:

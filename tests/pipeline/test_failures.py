@@ -307,3 +307,13 @@ def test_elsewhere_relative_paths_are_refused(
     assert "run it where encode was run" in said.err
     assert tree_bytes(out) == before
     assert cli("failures", out).code == 0
+
+
+def test_rows_of_one_video_are_told_apart(cli: Cli, clip: Path, here: Path) -> None:
+    rows = [f"{clip},,,", f"{clip},1,,late", f"{clip},,1.5,early", f"{clip},90,99,beyond"]
+    (here / "list.csv").write_text("\n".join(["path,start,end,id", *rows]))
+    said = cli("encode", "list.csv", "--method", "evs")
+    assert said.code == 2
+    lines = [line for line in (said.out + said.err).splitlines() if str(clip) in line]
+    told = [line.partition(str(clip))[2].partition(": ")[0] for line in lines]
+    assert sorted(told) == ["", " [beyond, 90.0 s to 99.0 s]", " [early, 0 s to 1.5 s]", " [late, 1.0 s to its end]"]

@@ -15,6 +15,7 @@ import pytest
 
 from vidcomp.pipeline.cli.watch import line as line_of
 from vidcomp.pipeline.errors import ConfigError
+from vidcomp.pipeline.item import Item
 from vidcomp.pipeline.metrics import exposition, serve
 from vidcomp.pipeline.result import Result
 from vidcomp.pipeline.run import Run
@@ -51,9 +52,9 @@ def stats() -> Stats:
     counted = Stats(4, 2, "local", size_left=40)
     seconds = {"decode": 1.5, "embed": 0.5, "reduce": 0.25, "store": 0.125}
     made = {"status": "ok", "cached": False, "record": "a", "tokens_in": 392, "tokens_out": 38, "seconds": seconds}
-    counted.count(Result(made, {"source_s": 2.0}), "a.mp4", 10)
-    counted.count(Result({**made, "cached": True}), "b.mp4", 10)
-    counted.count(Result({"status": "failed:corrupt", "cached": False, "record": None}), "c.mp4", 10)
+    counted.count(Result(made, {"source_s": 2.0}), Item("a.mp4", size=10))
+    counted.count(Result({**made, "cached": True}), Item("b.mp4", size=10))
+    counted.count(Result({"status": "failed:corrupt", "cached": False, "record": None}), Item("c.mp4", size=10))
     return counted
 
 
@@ -83,7 +84,7 @@ def test_a_real_get(server: tuple[str, Stats], path: str) -> None:
 
 def test_every_get_tells_of_now(server: tuple[str, Stats]) -> None:
     before = parsed(get(server[0])[0])["vidcomp_done", ""]
-    server[1].count(Result({"status": "partial", "cached": True, "record": "b"}), "d.mp4", 10)
+    server[1].count(Result({"status": "partial", "cached": True, "record": "b"}), Item("d.mp4", size=10))
     after = parsed(get(server[0])[0])
     assert (before, after["vidcomp_done", ""]) == (3, 4)
     assert after["vidcomp_inputs_by_status", 'status="partial"'] == 1
@@ -100,14 +101,15 @@ def test_what_is_under_way_counts_for_the_time_that_is_left() -> None:
     going = Stats(2, 1, "local", size_left=400)
     assert (going.to_json()["under_way"], going.to_json()["eta_s"]) == ([], None)
     going.started_s -= 60
-    going.hear("long.mp4", 300, 5, 10)
-    going.hear("long.mp4", 300, 3, 10)  # a later stage is not as far
-    going.hear("short.mp4", 100, 0, 0)
+    long, short = Item("long.mp4", size=300), Item("short.mp4", size=100)
+    going.hear(long, 5, 10)
+    going.hear(long, 3, 10)  # a later stage is not as far
+    going.hear(short, 0, 0)
     told = going.to_json()
     assert told["under_way"] == [0.0, 0.5]
     assert told["eta_s"] == pytest.approx(60 * 250 / 150, rel=0.01)
     assert line_of(told).startswith("0 of 2 (0 failed), 2 under way at 0% to 50%: ")
-    going.count(Result({"status": "ok", "cached": False, "record": "a"}), "long.mp4", 300)
+    going.count(Result({"status": "ok", "cached": False, "record": "a"}), long)
     assert going.to_json()["under_way"] == [0.0]
 
 
@@ -153,7 +155,7 @@ def test_a_status_may_come_up_in_the_middle_of_a_reading() -> None:
         """A status during whose reading the run's own thread has its turn."""
 
         def startswith(self, *words: Any) -> bool:
-            told.count(Result({"status": f"failed:{told.done}", "cached": True, "record": None}), "e.mp4", 1)
+            told.count(Result({"status": f"failed:{told.done}", "cached": True, "record": None}), Item("e.mp4"))
             return super().startswith(*words)
 
     told.statuses[Read("failed:timeout")] = 1
