@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..stages.failure import SourceError
+from ..stages.heap import keep_freed
 from .runners.parts import Stream, StreamLostError, steady
 from .same_code import check_code
 
@@ -35,6 +36,7 @@ SOUND_CPUS = 0.0  # pictures wait for it while they hold theirs: if it asked for
 def reader_of(recipe: str, code: str) -> LocalReader:
     """This process's reader of a recipe (JSON): its decode child is kept from video to video."""
     check_code(code)
+    keep_freed()
     from .build import build_encoder
     from .config import Recipe
     from .encode import local_reader

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..stages.heap import keep_freed
 from .clock import Watch
 from .config import Recipe
 from .errors import RUN_ERRORS
@@ -36,6 +37,7 @@ def hello(recipe: Recipe, out: Path, force: bool) -> dict[str, Any]:
 
 def prepare(told: Mapping[str, Any], build: Build | None = None) -> Work:
     """What does one task after the other, with one encoder for all of them."""
+    keep_freed()
     recipe, force = Recipe.model_validate(told["recipe"]), told["force"]
     job = Job(recipe, Path(told["out"]), build)
 
