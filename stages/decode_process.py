@@ -51,6 +51,7 @@ class Process:
         self._finish = weakref.finalize(self, _end, self._popen, (self.memory, self._stderr), self._owner)
         self._busy = self.cancelled = False
         self.videos = 0
+        self._mapped: mmap.mmap | None = None
         self._video, self._opening = "", False
 
     @property
@@ -103,10 +104,11 @@ class Process:
         return reply, blob
 
     def reserve(self, size: int) -> mmap.mmap:
-        """The shared memory, now of `size` bytes, mapped."""
-        if os.fstat(self.memory).st_size != size:
+        """The shared memory, now of `size` bytes, mapped; the same mapping as long as the size is."""
+        if self._mapped is None or len(self._mapped) != size:
             os.ftruncate(self.memory, size)
-        return mmap.mmap(self.memory, size)
+            self._mapped = mmap.mmap(self.memory, size)
+        return self._mapped
 
     def kill(self) -> None:
         """SIGKILL; from any thread: whoever waits for the child hears that it crashed."""
@@ -118,6 +120,7 @@ class Process:
         """End the child and free what it held; for the thread that talks to it."""
         self._tell()
         self._finish()
+        self._mapped = None
 
     def _note(self, request: Mapping[str, Any]) -> None:
         """Of which video all that is said from here on is. A crash is not to be explained by an earlier one."""

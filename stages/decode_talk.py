@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .decode_process import Process
+from .decode_ring import pictures_of, room
 from .wire import Patience
 
 SLOT_BYTES: Final = 32 << 20  # few enough pictures to be early, many enough for a message to cost nothing
@@ -49,7 +50,7 @@ def ask_frames(
     """
     width, height = size
     shape = (SLOTS, max(SLOT_BYTES // (width * height * 3), 1), height, width, 3)
-    memory = process.reserve(int(np.prod(shape)))
+    memory = process.reserve(room(shape))
     process.ask(patience, {**request, "ring": shape}, arrays)
     return _batches(process, memory, shape, patience, account)
 
@@ -60,7 +61,7 @@ def _batches(
     while "slot" in (message := process.hear(patience))[0]:
         reply, blob = message
         places = np.frombuffer(blob, np.int64)
-        pictures = np.frombuffer(memory, np.uint8).reshape(shape)[reply["slot"], : len(places)].copy()
+        pictures = pictures_of(memory, shape)[reply["slot"], : len(places)].copy()
         process.ask(patience, {"do": "ack"})
         yield places, pictures
     done = message[0]["done"]

@@ -7,10 +7,10 @@ from mmap import mmap
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .decode_info import DecodeError
 from .decode_process import Process
+from .decode_ring import pictures_of, room
 from .ingest_events import Event, Jumped, LossError, Opened, Picture, Resized, Sound
 from .wire import Patience
 
@@ -69,14 +69,14 @@ class Connection:
         """Shared memory for its pictures."""
         slots = min(max(RING_BYTES // (opened.width * opened.height * 3), SLOTS[0]), SLOTS[1])
         self._shape = (slots, 1, opened.height, opened.width, 3)
-        self._memory = self._process.reserve(int(np.prod(self._shape)))
+        self._memory = self._process.reserve(room(self._shape))
         self._process.ask(self._patience(), {"ring": self._shape})
 
     def _picture(self, pts_s: float, number: int, wall_s: float) -> Picture:
         """Copied out of its slot, which goes back at once."""
         header, _ = self._process.hear(self._patience())
         assert self._memory is not None
-        ring: NDArray[np.uint8] = np.frombuffer(self._memory, np.uint8).reshape(self._shape)
+        ring = pictures_of(self._memory, self._shape)
         data = ring[header["slot"], 0].copy()
         self._process.ask(self._patience(), {"do": "ack"})
         return Picture(data, pts_s, number, wall_s)

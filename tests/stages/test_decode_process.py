@@ -42,7 +42,7 @@ def pid_of(decoder: Decoder) -> int:
     return decoder._process._popen.pid
 
 
-def gone(pid: int, within_s: float = 5.0) -> bool:
+def gone(pid: int, within_s: float = 30.0) -> bool:
     """Whether a process ends (a zombie has ended)."""
     until = time.monotonic() + within_s
     while time.monotonic() < until:
