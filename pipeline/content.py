@@ -16,11 +16,12 @@ from .remote import fetched
 
 @dataclass(frozen=True)
 class Content:
-    """A local file, as it was when its content was digested."""
+    """A local file, as it was when its content was digested; of one that was fetched, what its server's state was."""
 
     path: Path
     stamp: FileStamp
     digest: str
+    remote: str | None = None
 
 
 @contextmanager
@@ -31,7 +32,7 @@ def local(item: Item, out: Path) -> Iterator[Content]:
         yield digest_source(item.path)
         return
     with fetched(item.url, out) as copy:
-        yield Content(copy.path, FileStamp.of(copy.path), copy.content)
+        yield Content(copy.path, FileStamp.of(copy.path), copy.content, copy.stamp)
 
 
 def digest_source(path: Path) -> Content:
@@ -52,5 +53,7 @@ def digest_source(path: Path) -> Content:
 
 def stamp(item: Item, content: Content) -> str | None:
     """What the item's unchanged state is known by in a later run: taken when its bytes were digested, or, of one that
-    was fetched, when it was listed."""
-    return item.stamp_text if item.url is not None else replace(item, stamp=content.stamp).stamp_text
+    was fetched, when it was listed or, where nobody listed it, before it was fetched."""
+    if item.url is not None:
+        return item.stamp_text or content.remote
+    return replace(item, stamp=content.stamp).stamp_text

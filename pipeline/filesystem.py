@@ -6,6 +6,8 @@ endpoints, credentials) are fsspec's and the package's own.
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from .urls import HTTP, protocol, refusal
 
 CONNECT_S, STALL_S = 30, 60  # seconds an http server may take to answer, and to send the next bytes
 PACKAGES = frozenset(("aiohttp", "s3fs", "gcsfs", "adlfs", "ossfs", "paramiko", "requests"))  # called as their modules
+NO_LOGIN = re.compile("Credential|Profile|Token|Auth|Refresh")  # in the names of errors of boto, Google and Azure
 LATER = "check the address and the network, then run the same command again"
 
 Info = Mapping[str, Any]
@@ -46,8 +49,10 @@ class Remote:
             raise SourceError("unreadable", f"{name}:// is no protocol that is known here", "check the address")
         with told():
             kind = get_filesystem_class(name)
-            options = _http() if name in HTTP else kind._get_kwargs_from_urls(url)
-            return cls(url, filesystem(name, **options), kind._strip_protocol(url))
+            _unheard(kind)
+            plain = name + url[len(name) :]  # a package knows its protocol in lower case alone
+            options = _http() if name in HTTP else kind._get_kwargs_from_urls(plain)
+            return cls(url, filesystem(name, **options), kind._strip_protocol(plain))
 
     def info(self) -> Info:
         """What the server tells of it: `type`, `size` where it knows it, and more by its own names."""
@@ -76,17 +81,28 @@ class Remote:
                 found = self.fs.find(self.path, detail=True)
             else:
                 found = self.fs.glob(f"{root}/{pattern}", detail=True)
-        below = {path.removeprefix(root).lstrip("/"): info for path, info in found.items() if path.startswith(root)}
-        return {path: info for path, info in sorted(below.items()) if info["type"] == "file" and _inside(path)}
+        files = {path: info for path, info in found.items() if path.startswith(root) and info["type"] == "file"}
+        below = {path.removeprefix(root).removeprefix("/"): info for path, info in files.items()}  # a//b is no a/b
+        return {path: info for path, info in sorted(below.items()) if _inside(path)}
 
     def child(self, path: str) -> str:
         """The URL of a path below this folder."""
-        return f"{self.url}{'' if self.url.endswith('/') else '/'}{path}"
+        scheme, _, rest = self.url.partition("://")
+        rest = rest.rstrip("/")
+        return f"{scheme}://{rest}{'/' if rest else ''}{path}"
 
 
 def _inside(path: str) -> bool:
     """A server may list what it likes."""
     return bool(path) and ".." not in path.split("/")
+
+
+def _unheard(kind: type) -> None:
+    """What a package logs goes where the caller's logging leads, and nowhere without any: not, as Python's own fallback
+    has it, to stderr, where gcsfs puts tracebacks of what we tell in a line."""
+    logger = logging.getLogger(kind.__module__.partition(".")[0])
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
 
 
 def _http() -> dict[str, Any]:
@@ -133,7 +149,15 @@ def _meaning(error: BaseException) -> SourceError | None:
         case OSError(strerror=str(why)):
             return SourceError("unreadable", f"cannot be reached ({why[:200]})", LATER)
     status = getattr(error, "status", None)  # of an answer over http
-    return _by_status(status) if isinstance(status, int) else None
+    if isinstance(status, int):
+        return _by_status(status)
+    name = type(error).__name__
+    return _no_login(name) if NO_LOGIN.search(name) else None
+
+
+def _no_login(name: str) -> SourceError:
+    fix = "set them in the environment or its tools' own configuration"
+    return SourceError("unreadable", f"no credentials for it that can be used ({name})", fix)
 
 
 def _by_status(status: int) -> SourceError:

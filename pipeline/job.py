@@ -87,6 +87,14 @@ class Job:
             return Result.failed_with(item.name, e, about)
         return Result.made(item.name, header, cached, clock.seconds(), about | {"source_s": source_s(header)})
 
+    def recorded(self, item: Item, content: str) -> Result | None:
+        """The record of an input whose content is known, without reading the input; None: there is none."""
+        header = self.store.find(record_key(content, self.digest_of(item)))
+        if header is None:
+            return None
+        about = {"content": content, "stamp": item.stamp_text, "source_s": source_s(header)}
+        return Result.made(item.name, header, True, Clock().seconds(), about_of(self, item) | about)
+
     def close(self) -> None:
         """Release the encoder, if one was built."""
         if "encoder" in self.__dict__:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ..stages.store import SUFFIX, Store
 from .item import Item
@@ -26,13 +27,29 @@ class Known:
 
     def result(self, item: Item, *, retry: bool = False) -> Result | None:
         """What became of an input that has not changed since; None: it must be looked at. `retry`: failures too."""
-        row = self.manifest.last(item.name, self._digest_of(item))
-        if row is None or item.stamp_text is None or row.get("stamp") != item.stamp_text:
+        row = self._unchanged(item)
+        if row is None:
             return None
         key = row.get("key")
         if key is None:
             return None if retry else Result.remembered(row, None)
         return Result.remembered(row, str(self._store.path(key))) if f"{key}{SUFFIX}" in self._present else None
+
+    def content(self, item: Item) -> str | None:
+        """The content digest of an input that has not changed since; None: it is not known."""
+        row = self._unchanged(item)
+        return None if row is None else row.get("content")
+
+    def is_unsure(self, item: Item) -> bool:
+        """Whether an input's stamp was known, and is not now: that of a URL which nobody has listed."""
+        if item.url is None or item.error is not None or item.stamp is not None:
+            return False
+        row = self.manifest.last(item.name, self._digest_of(item))
+        return row is not None and row.get("stamp") is not None
+
+    def _unchanged(self, item: Item) -> dict[str, Any] | None:
+        row = self.manifest.last(item.name, self._digest_of(item))
+        return row if row is not None and item.stamp_text is not None and row.get("stamp") == item.stamp_text else None
 
 
 def names_in(folder: Path) -> frozenset[str]:

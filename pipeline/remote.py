@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 
@@ -18,17 +18,20 @@ from .spool import room
 from .urls import pattern_at, shown
 
 MAX_SPOOL_BYTES = 16 << 30
+ASKED = 16  # questions to servers under way at a time
 DIGESTS = ("etag", "md5hash", "contentmd5", "generation", "oid", "blobid")
 TIMES = ("lastmodified", "mtime", "modified", "modify", "updated")
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A remote file's copy: where, its content digest (as `content_digest` of it) and its bytes' number."""
+    """A remote file's copy: where, its content digest (as `content_digest` of it), its bytes' number, and its stamp
+    (`stamp_of`) before it was fetched."""
 
     path: Path
     content: str
     size: int
+    stamp: str | None
 
 
 def listed(url: str) -> list[Item]:
@@ -94,7 +97,27 @@ def stamp_of(url: str) -> str | None:
         SourceError: the file is not there, or cannot be asked about.
     """
     remote = Remote.of(url)
-    info = remote.info()
+    return _stamp_now(remote, remote.info())
+
+
+def asked(items: Iterable[Item]) -> Iterator[Item]:
+    """Each URL's item `as_now`, many at a time."""
+    from multiprocessing.pool import ThreadPool  # its threads are daemons: no server keeps us from ending
+
+    with ThreadPool(ASKED) as pool:
+        yield from pool.imap(as_now, items)
+
+
+def as_now(item: Item) -> Item:
+    """A URL's item with its state on the server, or with its error where the server cannot be asked about it."""
+    assert item.url is not None
+    try:
+        return replace(item, stamp=stamp_of(item.url))
+    except SourceError as error:
+        return replace(item, error=error)
+
+
+def _stamp_now(remote: Remote, info: Info) -> str | None:
     return _stamp(info) or _stamp({**info, "modified": remote.modified()})
 
 
@@ -119,7 +142,7 @@ def fetched(url: str, out: Path, limit_bytes: int = MAX_SPOOL_BYTES) -> Iterator
     """
     remote = Remote.of(url)
     info = remote.info()
-    size = info.get("size") or None
+    size, stamp = info.get("size") or None, _stamp_now(remote, info)
     if info.get("type") == "directory":
         raise SourceError("unreadable", "a folder, where one file is asked for", "name its files, or it as a source")
     if size is not None and size > limit_bytes:
@@ -132,7 +155,7 @@ def fetched(url: str, out: Path, limit_bytes: int = MAX_SPOOL_BYTES) -> Iterator
             raise SourceError("unreadable", f"{came} of {size} bytes came", "run the same command again")
         if not came:
             raise SourceError("empty", "the file has no bytes", "copy or download it again")
-        yield Fetched(path, content, came)
+        yield Fetched(path, content, came, stamp)
 
 
 def _copied(remote: Remote, path: Path, most: int) -> tuple[str, int]:

@@ -17,7 +17,7 @@ from .job import Job
 from .manifest import NAME, Row, placed_rows
 from .manifests import is_list
 from .recipes import kept_recipes
-from .remote import stamp_of
+from .remote import as_now
 from .urls import is_url
 
 
@@ -70,20 +70,12 @@ def item_of(row: Row) -> Item:
     """
     path, url = str(row["path"]), row.get("url")
     if url is not None:
-        item = remote(path, str(url))
+        item = as_now(Item(path, url=str(url)))  # its state is what the next encode knows it by
     elif is_row_of_list(path) or os.path.isdir(path):
         item = Item(path, error=SourceError(cast(Reason, reason_of(row)), str(row.get("message"))))
     else:
         item = Item.local(path)
     return replace(item, start_s=row.get("start_s"), end_s=row.get("end_s"), id=row.get("id"))
-
-
-def remote(name: str, url: str) -> Item:
-    """A URL, with its state on the server, by which the next encode knows it."""
-    try:
-        return Item(name, url=url, stamp=stamp_of(url))
-    except SourceError as error:
-        return Item(name, url=url, error=error)
 
 
 def is_row_of_list(name: str) -> bool:

@@ -79,7 +79,10 @@ class Run:
     _file: StatsFile = field(init=False)
 
     def look_closely(self) -> None:
-        """Know nothing by names and times alone: hash the input, read the record's header, try again what failed."""
+        """Know nothing by names and times alone: hash the input, read the record's header, try again what failed.
+
+        A URL is not fetched to be hashed while its server tells of no change.
+        """
         self.close_look = True
 
     def results(self, items: Sequence[Item]) -> Iterator[Result]:
@@ -89,7 +92,7 @@ class Run:
         """
         self._tidy()
         known = Known(self.job.store.out, self.job.digest_of)
-        told = [(item, self._told(known, item)) for item in items]
+        told = [(item, self._told(known, item)) for item in self._asked(known, items)]
         left = sorted((item for item, result in told if result is None), key=lambda item: -item.size)
         workers = self.worker_count(len(left))
         self.stats = Stats(len(told), workers, self.how.engine, size_left=sum(item.size for item in items))
@@ -129,11 +132,24 @@ class Run:
         cores = 1 if compute.device != "cpu" and gpu_here() else cores_here() // compute.threads
         return max(1, min(cores, left, MOST_WORKERS))
 
+    def _asked(self, known: Known, items: Sequence[Item]) -> Sequence[Item]:
+        """The inputs, with their state on the server where an earlier run knew it and this one does not."""
+        unsure = [] if self.how.force else [number for number, item in enumerate(items) if known.is_unsure(item)]
+        if not unsure:
+            return items
+        from .remote import asked
+
+        now = dict(zip(unsure, asked(items[number] for number in unsure), strict=True))
+        return [now.get(number, item) for number, item in enumerate(items)]
+
     def _told(self, known: Known, item: Item) -> Result | None:
         if item.error is not None:
             return Result.failed_with(item.name, item.error, about_of(self.job, item))
-        if self.how.force or self.close_look:
+        if self.how.force:
             return None
+        if self.close_look:
+            content = None if item.url is None else known.content(item)
+            return None if content is None else self.job.recorded(item, content)
         return known.result(item, retry=self.how.retry)
 
     def _made(self, left: Sequence[Item], workers: int) -> Iterator[tuple[Item, Result]]:

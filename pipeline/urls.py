@@ -9,6 +9,7 @@ from ..stages.safefile import digest_of
 
 URL = re.compile(r"[a-z][a-z0-9+.-]*(::.*)?://", re.IGNORECASE | re.DOTALL)
 HTTP = frozenset(("http", "https"))
+STORES = frozenset(("s3", "s3a", "gs", "gcs"))  # whose addresses begin with a bucket
 LOCAL = frozenset(("file", "local", "asynclocal", "git"))
 PACKERS = ("generic", "libarchive", "reference", "tar", "zip")  # of fsspec: a file system inside another
 CACHES = ("async_wrapper", "asyncwrapper", "blockcache", "cached", "dask", "dir", "filecache", "simplecache")
@@ -25,12 +26,16 @@ def protocol(url: str) -> str:
 
 
 def refusal(url: str) -> SourceError | None:
-    """Why a URL is never opened: it would read this machine's disk, or a file system through another one."""
+    """Why a URL is never opened: it would read this machine's disk, or a file system through another one; or its
+    credentials would be read by nobody."""
     name = protocol(url)
     if name in LOCAL:
         return SourceError("unreadable", f"{name}:// is this machine's disk", "give the path itself")
     if "::" in name or name in (*PACKERS, *CACHES):
         return SourceError("unreadable", "one file system inside another is not read", "give the inner file itself")
+    if name in STORES and "@" in url.partition("://")[2].partition("/")[0]:
+        fix = "leave them out, and set them in the environment or its tools' own configuration"
+        return SourceError("unreadable", "credentials in such an address are not read", fix)
     return None
 
 

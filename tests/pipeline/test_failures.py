@@ -14,6 +14,7 @@ import pytest
 from media import make_clip
 
 from vidcomp.pipeline.cli.app import run
+from vidcomp.pipeline.filesystem import Remote
 
 from .conftest import Cli, tree_bytes
 from .test_remote import server as server  # a fixture
@@ -259,6 +260,23 @@ def test_what_a_server_tells_is_known_afterwards(cli: Cli, server: str, tmp_path
     before = (here / "vidcomp-out" / "manifest.jsonl").read_bytes()
     assert cli(*encode, "--json").json["cached"] == 2
     assert (here / "vidcomp-out" / "manifest.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("source", ["{}/in/a.mp4", "list.txt"])
+def test_what_has_not_changed_on_its_server_is_not_fetched(
+    cli: Cli, server: str, tmp_path: Path, here: Path, good: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    """A single input, which is looked at more closely, and one that a list names, which nobody has asked about."""
+    shutil.copy(good, tmp_path / "in" / "a.mp4")
+    Path("list.txt").write_text(f"{server}/in/a.mp4\n")
+    words = ("encode", source.format(server), *EVS, "--json")
+    before = cli(*words).json
+    with monkeypatch.context() as patch:
+        patch.setattr(Remote, "blocks", lambda self: pytest.fail("it was fetched"))
+        again = cli(*words).json
+    assert {**again, "seconds": None} == {**before, "seconds": None, "cached": True}
+    (tmp_path / "in" / "a.mp4").write_bytes(b"no video")
+    assert cli(*words).code == 2
 
 
 def test_a_url_with_a_secret_has_to_be_given_again(cli: Cli, server: str, out: Path, tmp_path: Path) -> None:

@@ -124,6 +124,15 @@ def test_what_a_url_lists(memory: MemoryFileSystem, url: str, found: list[str]) 
         assert [i.size for i in listed] == [len(FILES[name]) for name in found]
 
 
+def test_a_url_leads_to_what_it_says(memory: MemoryFileSystem, out: Path) -> None:
+    """Whatever the case of its protocol, and however many slashes end it."""
+    assert [i.url for i in items(["MEMORY://a/c//"])] == ["MEMORY://a/c/d e.WEBM"]
+    with fetched("MEMORY://a/c/d e.WEBM", out) as copy:
+        assert copy.path.read_bytes() == b"d"
+    memory.store["/a//b.mp4"] = memory.store["/a/b.mp4"]  # another object, where a store has no folders
+    assert "memory://a//b.mp4" in [i.url for i in items(["memory://a"])]
+
+
 @pytest.mark.parametrize(
     ("url", "says"),
     [
@@ -151,6 +160,25 @@ def test_a_package_that_is_missing_is_named(
     with pytest.raises(SourceListError, match=f"this protocol needs {package}: pip install {package}"):
         items([f"{scheme}://bucket/a.mp4"])
     assert failure(f"{scheme}://bucket/a.mp4", tmp_path).status == "failed:unreadable"
+
+
+@pytest.mark.parametrize("scheme", ["s3", "S3", "gs", "gcs"])
+def test_credentials_that_nobody_would_read_are_refused(out: Path, scheme: str) -> None:
+    told = failure(f"{scheme}://key:{SECRET}@bucket/a.mp4", out)
+    assert ("credentials in such an address are not read" in str(told), SECRET in str(told)) == (True, False)
+    with pytest.raises(SourceListError) as said:
+        items([f"{scheme}://key:{SECRET}@bucket/"])
+    assert SECRET not in str(said.value)
+
+
+def test_what_a_package_logs_is_not_told(memory: MemoryFileSystem, capfd: pytest.CaptureFixture[str]) -> None:
+    """Python prints what no handler takes."""
+    code = (
+        "import logging; from vidcomp.pipeline.filesystem import Remote; Remote.of('memory://a')\n"
+        "logging.getLogger('fsspec.asyn').error('a traceback')"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdin=subprocess.DEVNULL)
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("wrapper", ["zip", "simplecache", "filecache", "reference", "generic", "file", "local", "dir"])
@@ -279,6 +307,7 @@ def test_a_server_that_is_wrong_about_a_size(
         (TimeoutError(SECRET), "unreadable", "does not answer in time"),
         (RuntimeError(SECRET), "unreadable", "cannot be read (RuntimeError)"),
         (OSError(f"https://me:{SECRET}@host"), "unreadable", "cannot be read (OSError)"),
+        (type("NoCredentialsError", (Exception,), {})(SECRET), "unreadable", "no credentials for it that can be used"),
     ],
 )
 def test_a_server_that_fails_in_the_middle(
