@@ -66,7 +66,7 @@ def server() -> Iterator[tuple[str, Stats]]:
 
 
 def get(url: str) -> tuple[str, Mapping[str, str]]:
-    with urlopen(url, timeout=10) as answer:
+    with urlopen(url, timeout=60) as answer:
         return answer.read().decode(), dict(answer.headers)
 
 

@@ -119,7 +119,7 @@ def alive(pid: int) -> bool:
 
 def gone(pids: Sequence[int]) -> bool:
     """Whether all end, of themselves."""
-    until = time.monotonic() + 10
+    until = time.monotonic() + 30
     while any(map(alive, pids)) and time.monotonic() < until:
         time.sleep(0.01)
     return not any(map(alive, pids))

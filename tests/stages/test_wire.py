@@ -79,19 +79,19 @@ def test_patience_ends(pipe: Pipe) -> None:
     begun = time.monotonic()
     with pytest.raises(TimeoutError, match=r"0\.2 s"):
         receive(pipe[0], patience.wait)
-    assert 0.2 <= time.monotonic() - begun < 2
+    assert 0.2 <= time.monotonic() - begun < 60
 
 
 def test_patience_counts_waiting_over_messages_and_nothing_else(pipe: Pipe) -> None:
-    patience = Patience(0.5)
-    time.sleep(0.6)  # our own time
+    patience = Patience(2.0)
+    time.sleep(2.1)  # our own time
     send(pipe[1], {})
     assert receive(pipe[0], patience.wait) == ({}, b"")
-    assert patience.left_s > 0.4
+    assert patience.left_s > 1.0
     for _ in range(2):
         threading.Timer(0.2, send, (pipe[1], {})).start()
         receive(pipe[0], patience.wait)
-    assert patience.left_s < 0.15
+    assert patience.left_s < 1.65
     with pytest.raises(TimeoutError):
         receive(pipe[0], patience.wait)
 
