@@ -67,6 +67,9 @@ def carry_out(
     job: Job, inputs: Sequence[Item], how: How, *, strict: bool, quiet: bool, metrics_port: int | None = None
 ) -> int:
     """Run, tell of each input and of the whole; the exit code."""
+    from ...stages.heap import keep_freed
+
+    keep_freed()
     told = Told(alone=len(inputs) == 1, strict=strict, quiet=quiet)
     for result in results(job, inputs, how, quiet, metrics_port):
         told.hear(result)
