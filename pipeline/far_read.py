@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..stages.failure import SourceError
-from ..stages.heap import keep_freed
+from ..stages.heap import give_back, keep_freed
 from .runners.parts import Stream, StreamLostError, steady
 from .same_code import check_code
 
@@ -57,6 +57,8 @@ def read_far(recipe: str, code: str, path: str, window: Window, first: int) -> I
             yield told, held, None
             told = held = None
     yield told, held, reading.outcome
+    del held
+    give_back()
 
 
 def hear_far(recipe: str, code: str, path: str, window: Window, rate: int) -> Iterator[Any]:

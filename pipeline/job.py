@@ -89,9 +89,11 @@ class Job:
 
     def recorded(self, item: Item, content: str) -> Result | None:
         """The record of an input whose content is known, without reading the input; None: there is none."""
-        header = self.store.find(record_key(content, self.digest_of(item)))
+        key = record_key(content, self.digest_of(item))
+        header = self.store.find(key)
         if header is None:
             return None
+        self.store.forget_spool(key)
         about = {"content": content, "stamp": item.stamp_text, "source_s": source_s(header)}
         return Result.made(item.name, header, True, Clock().seconds(), about_of(self, item) | about)
 

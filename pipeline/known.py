@@ -6,8 +6,10 @@ Its record is there while a file of its name is: presence under its final name i
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from ..stages.store import SUFFIX, Store
 from .item import Item
 from .manifest import Manifest
 from .result import Result
+
+log = logging.getLogger(__name__)
 
 
 class Known:
@@ -46,6 +50,17 @@ class Known:
             return False
         row = self.manifest.last(item.name, self._digest_of(item))
         return row is not None and row.get("stamp") is not None
+
+    def settled(self, asked: Item) -> Item:
+        """An input that was asked about. Where its server could not be asked it is taken for what it was, if its record
+        stands: a server that is down has changed no video."""
+        if asked.error is None or asked.error.reason == "missing":
+            return asked
+        row = self.manifest.last(asked.name, self._digest_of(asked))
+        if row is None or row.get("key") is None or f"{row['key']}{SUFFIX}" not in self._present:
+            return asked
+        log.warning("%s: taken for unchanged, its record stands (%s)", asked.name, asked.error)
+        return replace(asked, error=None, stamp=row["stamp"])
 
     def _unchanged(self, item: Item) -> dict[str, Any] | None:
         row = self.manifest.last(item.name, self._digest_of(item))

@@ -6,6 +6,7 @@ others are through, alone: what kills its worker again is its own failure.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -33,6 +34,8 @@ from .spool import remove_leftovers
 from .stats import Stats, StatsFile
 from .tasks import attempt, hello, result_of, task_of, watch_of
 from .verify import leftovers
+
+log = logging.getLogger(__name__)
 
 MOST_WORKERS = 8  # without being told
 STALL_S = 900.0  # a worker that has not got one chunk further in that time hangs
@@ -139,7 +142,8 @@ class Run:
             return items
         from .remote import asked
 
-        now = dict(zip(unsure, asked(items[number] for number in unsure), strict=True))
+        log.info("asking servers about %d inputs that were known", len(unsure))
+        now = dict(zip(unsure, map(known.settled, asked(items[number] for number in unsure)), strict=True))
         return [now.get(number, item) for number, item in enumerate(items)]
 
     def _told(self, known: Known, item: Item) -> Result | None:
@@ -164,6 +168,7 @@ class Run:
         with closing(self._runner(left, workers)) as runner:
             for event in self._events(runner, tasks):
                 if isinstance(event, Lost) and not event.late:
+                    self.stats.lose(left[event.number])
                     lost.append(tasks[event.number])
                 else:
                     yield from self._ended(left, event)
@@ -190,7 +195,7 @@ class Run:
             yield item, Result.failed_with(item.name, error, about_of(self.job, item) | {"stamp": item.stamp_text})
 
     def _heard(self, item: Item, message: Message) -> None:
-        self.stats.hear(item, message["done"], message["total"])
+        self.stats.hear(item, message["stage"], message["done"] / max(message["total"], 1))
         self._file.write()
         self.hear(item.name, message)
 

@@ -13,15 +13,27 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from ..stages.safefile import write_atomically
+from .fields import fits, fitting
 from .item import Item
 from .result import Result
 
 NAME = "run.json"
 EVERY_S = 1.0
 STAGES = ("decode", "embed", "reduce", "store")
+THROUGH = "embed"  # the stage by which a video is so far through: the longest, and no later one tells of frames alike
+
+
+@dataclass
+class UnderWay:
+    """An input that a worker has: shares of its frames that were through when first heard of (an earlier run may have
+    left it half done), and are now."""
+
+    first: float
+    now: float
 
 
 @dataclass
@@ -42,16 +54,23 @@ class Stats:
     stage_s: Counter[str] = field(default_factory=Counter)
     started_s: float = field(default_factory=time.time)
     interrupted: bool = False  # told to stop, or by an error that ends a run
-    under_way: dict[Item, float] = field(default_factory=dict)  # inputs that workers have: share that is through
+    result_s: float | None = None  # when the last input came to its end
+    under_way: dict[Item, UnderWay] = field(default_factory=dict)
 
-    def hear(self, item: Item, done: int, total: int) -> None:
-        """An input's worker is through so many of its frames, in one stage or another."""
-        self.under_way[item] = max(self.under_way.get(item, 0.0), done / max(total, 1))
+    def hear(self, item: Item, stage: str, share: float) -> None:
+        """An input's worker is through so much of it."""
+        if stage == THROUGH:
+            self.under_way.setdefault(item, UnderWay(share, share)).now = share
+
+    def lose(self, item: Item) -> None:
+        """An input's worker has died: it is to be taken up again."""
+        self.under_way.pop(item, None)
 
     def count(self, result: Result, item: Item) -> None:
         """One more input has its status."""
         self.under_way.pop(item, None)
         self.done += 1
+        self.result_s = time.time()
         self.statuses[result.status] += 1
         self.size_left -= item.size
         if result.cached:
@@ -68,8 +87,8 @@ class Stats:
         spent = max(time.time() - self.started_s, 1e-6)
         new = self.done - self.cached
         statuses, under_way = dict(self.statuses), dict(self.under_way)  # once: another thread may count
-        ahead = sum(item.size * share for item, share in under_way.items())
-        size_done, size_left = self.size_done + ahead, self.size_left - ahead
+        size_done = self.size_done + sum(item.size * (each.now - each.first) for item, each in under_way.items())
+        size_left = self.size_left - sum(item.size * each.now for item, each in under_way.items())
         return {
             "pid": os.getpid(),
             "state": "ended" if self.done == self.inputs else "interrupted" if self.interrupted else "running",
@@ -88,9 +107,19 @@ class Stats:
             "tokens_out": self.tokens_out,
             "stage_seconds": {name: round(self.stage_s[name], 3) for name in STAGES},
             "bottleneck": max(STAGES, key=lambda name: self.stage_s[name]) if any(self.stage_s.values()) else None,
-            "under_way": sorted(round(share, 3) for share in under_way.values()),
-            "eta_s": round(spent * size_left / size_done, 1) if size_done else None,
+            "under_way": sorted(round(each.now, 3) for each in under_way.values()),
+            "result_s": self.result_s,
+            "eta_s": round(spent * size_left / size_done, 1) if size_done > 0 else None,
         }
+
+
+NEW: Mapping[str, Any] = {"under_way": [], "result_s": None}  # what files of earlier versions do not have
+FIELDS: Mapping[str, type] = {
+    **dict.fromkeys(("state", "engine"), str),
+    **dict.fromkeys(("pid", "workers", "inputs", "done", "cached", "failed", "tokens_in", "tokens_out"), int),
+    **dict.fromkeys(("started_s", "seconds", "videos_per_s", "video_hours_per_hour"), float),
+    **{"stage_seconds": dict, "under_way": list},
+}
 
 
 class StatsFile:
@@ -100,25 +129,36 @@ class StatsFile:
     def __init__(self, out: Path, stats: Stats, *, wanted: bool) -> None:
         self.path, self.stats, self.wanted = out / NAME, stats, wanted
         self._written_s = float("-inf")
+        self._lock = Lock()  # whoever reads ahead tells of it from a thread of its own
 
     def write(self, *, now: bool = False) -> None:
         """At most once in `EVERY_S`, unless `now`."""
-        if not self.wanted or (not now and time.monotonic() - self._written_s < EVERY_S):
+        if not self.wanted or not self._lock.acquire(blocking=now):
             return
-        self._written_s = time.monotonic()
-        data = json.dumps(self.stats.to_json(), sort_keys=True).encode() + b"\n"
-        with suppress(OSError):
-            write_atomically(self.path, lambda out: out.write(data))
+        try:
+            if now or time.monotonic() - self._written_s >= EVERY_S:
+                self._written_s = time.monotonic()
+                data = json.dumps(self.stats.to_json(), sort_keys=True).encode() + b"\n"
+                with suppress(OSError):
+                    write_atomically(self.path, lambda out: out.write(data))
+        finally:
+            self._lock.release()
 
 
 def read_stats(out: Path) -> Mapping[str, Any] | None:
     """The last run's numbers; None where there are none. One whose process is gone has `stopped`."""
     try:
-        found: dict[str, Any] = json.loads((out / NAME).read_bytes())
-        if found["state"] == "running" and not alive(int(found["pid"])):
-            found["state"] = "stopped"
-    except (OSError, ValueError, KeyError, TypeError):
+        found: dict[str, Any] = NEW | json.loads((out / NAME).read_bytes())
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
+    if not fits(FIELDS, found) or not fits(dict.fromkeys(STAGES, float), found["stage_seconds"]):
+        return None
+    if not all(fitting(float, share) for share in found["under_way"]):
+        return None
+    if any(found[name] is not None and not fitting(float, found[name]) for name in ("eta_s", "result_s")):
+        return None
+    if found["state"] == "running" and not alive(found["pid"]):
+        found["state"] = "stopped"
     return found
 
 
@@ -126,7 +166,7 @@ def alive(pid: int) -> bool:
     """Whether a process of this number runs on this machine."""
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True

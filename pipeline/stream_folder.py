@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import fcntl
 import json
-import math
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,10 +22,12 @@ from ..stages.record_check import check_record
 from ..stages.safefile import DamagedFileError, Header, OutputError, canonical, read_header, reading, writing
 from ..stages.store import SUFFIX
 from .errors import ConfigError
+from .fields import fits
 from .known import names_in
 
 INDEX = "index.jsonl"
 LOCK = ".stream.lock"
+LOOKS = 25  # for the lock, half a second
 KEY = re.compile("[0-9a-f]{32}")
 PLACE: Mapping[str, type] = {"number": int, "offset_s": float, "end_s": float, "gap": bool, "dropped": int}
 LINE: Mapping[str, type] = {
@@ -94,16 +96,14 @@ class StreamFolder:
 
     def is_held(self) -> bool:
         """Whether a stream is being written there now."""
-        try:
+        with suppress(OSError):
             lock = os.open(self.path / LOCK, os.O_RDONLY | os.O_NONBLOCK)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(lock)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            finally:
+                os.close(lock)
         return False
 
     @contextmanager
@@ -113,14 +113,21 @@ class StreamFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise ConfigError(f"{self.path}: another stream is being written there: take another folder") from None
-        try:
+            if not locked(lock):
+                raise ConfigError(f"{self.path}: another stream is being written there: take another folder")
             yield
         finally:
             os.close(lock)
+
+
+def locked(lock: int) -> bool:
+    """Whether the lock is ours: whoever only looks at it (`is_held`) has it for a moment."""
+    for _ in range(LOOKS):
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(0.02)
+    return False
 
 
 def parsed(line: bytes) -> dict[str, Any] | None:
@@ -135,21 +142,6 @@ def parsed(line: bytes) -> dict[str, Any] | None:
     if not isinstance(event, dict) or not isinstance(event.get("event"), str):
         return None
     return event if event["event"] != "chunk" or (fits(LINE, event) and KEY.fullmatch(event["key"])) else None
-
-
-def fits(fields: Mapping[str, type], value: Any) -> bool:
-    """Whether it is a mapping that has these fields, of these types: `int` is not below 0, `float` finite."""
-    return isinstance(value, dict) and all(fitting(kind, value.get(name)) for name, kind in fields.items())
-
-
-def fitting(kind: type, value: Any) -> bool:
-    """Whether one value is of a type, as `fits` has it."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is float:
-        return number and math.isfinite(value)
-    if kind is int:
-        return number and isinstance(value, int) and value >= 0
-    return isinstance(value, kind)
 
 
 def whole(path: Path) -> Header | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..stages.heap import keep_freed
+from ..stages.heap import give_back, keep_freed
 from .clock import Watch
 from .config import Recipe
 from .errors import RUN_ERRORS
@@ -43,6 +43,7 @@ def prepare(told: Mapping[str, Any], build: Build | None = None) -> Work:
 
     def work(task: Mapping[str, Any], say: Say) -> Mapping[str, Any]:
         result = attempt(job, item_of(task), force, watch_of(say))
+        give_back()
         return {"facts": result.to_json(), "about": dict(result.about)}
 
     return work

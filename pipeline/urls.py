@@ -9,7 +9,7 @@ from ..stages.safefile import digest_of
 
 URL = re.compile(r"[a-z][a-z0-9+.-]*(::.*)?://", re.IGNORECASE | re.DOTALL)
 HTTP = frozenset(("http", "https"))
-STORES = frozenset(("s3", "s3a", "gs", "gcs"))  # whose addresses begin with a bucket
+STORES = frozenset(("s3", "s3a", "gs", "gcs", "oss"))  # whose addresses begin with a bucket
 LOCAL = frozenset(("file", "local", "asynclocal", "git"))
 PACKERS = ("generic", "libarchive", "reference", "tar", "zip")  # of fsspec: a file system inside another
 CACHES = ("async_wrapper", "asyncwrapper", "blockcache", "cached", "dask", "dir", "filecache", "simplecache")
@@ -33,10 +33,16 @@ def refusal(url: str) -> SourceError | None:
         return SourceError("unreadable", f"{name}:// is this machine's disk", "give the path itself")
     if "::" in name or name in (*PACKERS, *CACHES):
         return SourceError("unreadable", "one file system inside another is not read", "give the inner file itself")
-    if name in STORES and "@" in url.partition("://")[2].partition("/")[0]:
+    if has_login(name, url.partition("://")[2]):
         fix = "leave them out, and set them in the environment or its tools' own configuration"
         return SourceError("unreadable", "credentials in such an address are not read", fix)
     return None
+
+
+def has_login(protocol: str, rest: str) -> bool:
+    """Whether an object store's address, behind `://`, begins with a name and a secret: these may hold any letter."""
+    bucket = rest.partition("/")[0]
+    return protocol in STORES and ("@" in bucket or (":" in bucket and "@" in rest and not bucket.startswith("arn:")))
 
 
 def shown(url: str) -> str:
@@ -47,6 +53,9 @@ def shown(url: str) -> str:
     """
     scheme, _, rest = url.partition("://")
     plain, question, _ = _without_query(scheme, rest)
+    if has_login(scheme.lower(), rest):
+        plain = plain.rpartition("@")[2]
+        question = "?"
     authority, slash, path = plain.partition("/")
     user, at, host = authority.rpartition("@")
     if at and (":" in user or scheme.lower() in HTTP):  # elsewhere a lone name is a place, as in abfs://container@...

@@ -67,12 +67,13 @@ def carry_out(
     job: Job, inputs: Sequence[Item], how: How, *, strict: bool, quiet: bool, metrics_port: int | None = None
 ) -> int:
     """Run, tell of each input and of the whole; the exit code."""
-    from ...stages.heap import keep_freed
+    from ...stages.heap import give_back, keep_freed
 
     keep_freed()
     told = Told(alone=len(inputs) == 1, strict=strict, quiet=quiet)
     for result in results(job, inputs, how, quiet, metrics_port):
         told.hear(result)
+        give_back()
     if quiet:
         print_json(told.first.to_json() if told.alone and told.first else told.totals(job))
     elif not told.alone:

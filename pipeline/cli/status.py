@@ -12,12 +12,13 @@ from typing import Annotated, Any
 import typer
 
 from ..corpus import SourceListError
+from ..manifest import NAME
 from ..report.lines import shown
 from ..report.status import Tally
-from ..report.stream import rows_of_stream, state_of_stream
+from ..report.stream import StreamTally, rows_of_stream
 from ..report.summary import print_table
 from ..stats import read_stats
-from ..stream_folder import StreamFolder
+from ..stream_folder import INDEX
 from .screen import PLAIN_EVERY_S, complain, print_json
 from .watch import clock, line, under_way
 
@@ -32,7 +33,7 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> int:
     """Show what became of a folder's inputs, and how its last run, or its stream, goes or went."""
-    state = watched(out, quiet=json) if watch else state_of(out, Tally(out))
+    state = watched(out, quiet=json) if watch else state_of(out, tally_of(out))
     if json:
         print_json(state)
     else:
@@ -40,7 +41,12 @@ def command(
     return 0
 
 
-def state_of(out: Path, tally: Tally) -> State:
+def tally_of(out: Path) -> Tally | StreamTally:
+    """What counts in a folder, by what it holds."""
+    return StreamTally(out) if (out / INDEX).is_file() and not (out / NAME).exists() else Tally(out)
+
+
+def state_of(out: Path, tally: Tally | StreamTally) -> State:
     """The manifest's counts, and `run`: the last run's numbers (None: only single inputs were encoded). Of a stream's
     folder: `stream`.
 
@@ -50,8 +56,8 @@ def state_of(out: Path, tally: Tally) -> State:
     where = "give the folder that encode -o names"
     if not out.is_dir():
         raise SourceListError(f"{out}: no such folder: {where}")
-    if (folder := StreamFolder(out)).index.exists():
-        return {"out": str(out), "stream": state_of_stream(folder)}
+    if isinstance(tally, StreamTally):
+        return {"out": str(out), "stream": tally.look()}
     state = {"out": str(out), **tally.look(), "run": read_stats(out)}
     if state["run"] is None and not state["inputs"]:
         raise SourceListError(f"{out}: nothing was encoded here yet: {where}")
@@ -60,7 +66,7 @@ def state_of(out: Path, tally: Tally) -> State:
 
 def watched(out: Path, *, quiet: bool) -> State:
     """Shows the state until no run goes on any more; the last."""
-    tally = Tally(out)
+    tally = tally_of(out)
     state = state_of(out, tally)
     with screen(quiet=quiet) as show:
         while going(state):
@@ -121,7 +127,7 @@ def of_run(run: State) -> list[tuple[str, str]]:
     """The last run's rows."""
     known = f", {run['cached']} of them known before" if run["cached"] else ""
     found = [("run", how(run)), ("done", f"{run['done']} of {run['inputs']}{known}, {run['failed']} failed")]
-    if run["state"] == "running" and run.get("under_way"):
+    if run["state"] == "running" and run["under_way"]:
         found.append(("now", under_way(run)))
     if run["done"] > run["cached"]:
         found.append(
@@ -144,7 +150,9 @@ def how(run: State) -> str:
     whole = f"{run['engine']}{size}, process {run['pid']}"
     ago = clock(max(time.time() - run["started_s"] - run["seconds"], 0))
     if run["state"] == "running":
-        return f"running ({whole}) for {clock(time.time() - run['started_s'])}, last result {ago} ago"
+        since = run["result_s"]
+        last = "no result yet" if since is None else f"last result {clock(max(time.time() - since, 0))} ago"
+        return f"running ({whole}) for {clock(max(time.time() - run['started_s'], 0))}, {last}"
     left = {"stopped": ": its process is gone, the same command goes on", "interrupted": ": the same command goes on"}
     again = left.get(run["state"], "")
     return f"{run['state']} ({whole}) after {clock(run['seconds'])}, {ago} ago{again}"

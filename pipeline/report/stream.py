@@ -2,45 +2,76 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from ..stream_folder import StreamFolder, fitting
+from ..fields import fitting
+from ..stream_folder import StreamFolder, parsed
 
 AGAIN = {"stopped": ": the same command goes on"}
 MISHAPS = ("lost", "gap", "jumped", "resized")
+SUMMED = ("frames", "dropped", "tokens_in", "tokens", "audio")
 
 
-def state_of_stream(folder: StreamFolder) -> dict[str, Any]:
-    """`state` (`running`: somebody writes there now; `ended`; `stopped`: in the middle), the source that was named
-    last, counts over all of its runs, `events` {mishap: how often}, and the last chunk's `lag_s` and when it came."""
-    held = folder.is_held()  # before its lines: a stream that ends meanwhile has not stopped
-    chunks: list[Mapping[str, Any]] = []
-    last, source, events = "", "", Counter[str]()
-    for event in folder.events():
-        last = event["event"]
-        events[last] += 1
-        if last == "chunk":
-            chunks.append(event)
-        elif last == "start":
-            source = str(event.get("source"))
-    newest = chunks[-1] if chunks else {}
-    sums = {name: sum(row[name] for row in chunks) for name in ("frames", "dropped", "tokens_in", "tokens", "audio")}
-    return {
-        "state": "running" if held else "ended" if last == "end" else "stopped",
-        "source": source,
-        "chunks": len(chunks),
-        **sums,
-        "until_s": newest.get("offset_s", 0.0) + newest.get("end_s", 0.0),
-        "events": {name: events[name] for name in MISHAPS if events[name]},
-        "lag_s": lag_s if fitting(float, lag_s := newest.get("lag_s")) else None,
-        "wall_s": newest.get("wall_s"),
-    }
+class StreamTally:
+    """What stands in a stream's index. A second look reads only what was added since the first."""
+
+    def __init__(self, out: Path) -> None:
+        self.folder = StreamFolder(out)
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin with the first line again."""
+        self._at = 0
+        self._last = self._source = ""
+        self._events, self._sums = Counter[str](), Counter[str]()
+        self._newest: Mapping[str, Any] = {}
+
+    def look(self) -> dict[str, Any]:
+        """`state` (`running`: somebody writes there now; `ended`; `stopped`: in the middle), the source that was named
+        last, counts over all of its runs, `events` {mishap: how often}, and of the last chunk its `lag_s` and when it
+        came."""
+        held = self.folder.is_held()  # before its lines: a stream that ends meanwhile has not stopped
+        for event in self._new():
+            self._count(event)
+        lag_s = self._newest.get("lag_s")
+        return {
+            "state": "running" if held else "ended" if self._last == "end" else "stopped",
+            "source": self._source,
+            "chunks": self._events["chunk"],
+            **{name: self._sums[name] for name in SUMMED},
+            "until_s": self._newest.get("offset_s", 0.0) + self._newest.get("end_s", 0.0),
+            "events": {name: self._events[name] for name in MISHAPS if self._events[name]},
+            "lag_s": lag_s if fitting(float, lag_s) else None,
+            "wall_s": self._newest.get("wall_s"),
+        }
+
+    def _count(self, event: Mapping[str, Any]) -> None:
+        self._last = event["event"]
+        self._events[self._last] += 1
+        if self._last == "chunk":
+            self._newest = event
+            self._sums.update({name: event[name] for name in SUMMED})
+        elif self._last == "start":
+            self._source = str(event.get("source"))
+
+    def _new(self) -> Iterator[dict[str, Any]]:
+        with suppress(FileNotFoundError), open(self.folder.index, "rb") as file:
+            if os.fstat(file.fileno()).st_size < self._at:  # it only grows: this is another one
+                self.forget()
+            file.seek(self._at)
+            for line in file:
+                self._at += len(line) if line.endswith(b"\n") else 0  # the last may be on its way
+                if (event := parsed(line)) is not None:
+                    yield event
 
 
-def rows_of_stream(stream: Mapping[str, Any], clock: Any) -> list[tuple[str, str]]:
+def rows_of_stream(stream: Mapping[str, Any], clock: Callable[[float], str]) -> list[tuple[str, str]]:
     """(what, value) for a person; `clock` writes seconds."""
     ago = "" if stream["wall_s"] is None else f", last chunk {clock(max(time.time() - stream['wall_s'], 0))} ago"
     share = f" ({stream['tokens'] / stream['tokens_in']:.1%})" if stream["tokens_in"] else ""

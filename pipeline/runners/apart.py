@@ -118,11 +118,12 @@ class Apart:
             before = len(left)
             try:
                 yield from self._through(left)
-            except AgainError as error:
+            except (AgainError, GoneError) as error:
                 self._broken_off(error, left)
-            except GoneError as error:
-                self._broken_off(error, left)
-                fruitless = fruitless + 1 if len(left) == before else 0
+                if len(left) < before:
+                    fruitless = 0
+                elif isinstance(error, GoneError):
+                    fruitless += 1
                 if fruitless == TRIES:
                     yield from self._give_up(left, str(error))
 

@@ -121,6 +121,11 @@ def test_asking_for_another_is_no_failure(run: Run, lives: Path, caplog: pytest.
     assert caplog.text.count("broken off (the cluster has 2 CPUs left)") == 3
 
 
+def test_what_is_done_before_asking_for_another_counts_too(run: Run) -> None:
+    again = {"again": "the cluster has 2 CPUs left"}
+    assert numbers(run(["die"], ["done", again], ["die"], ["done", "done"])) == [0, 1, 2]
+
+
 def test_silence_is_death(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     assert numbers(run(["done", "hang"], ["done", "done"], silence_s=4.0)) == [0, 1, 2]
     assert "nothing was heard for 4 s" in caplog.text

@@ -15,6 +15,7 @@ from media import make_clip
 
 from vidcomp.pipeline.cli.app import run
 from vidcomp.pipeline.filesystem import Remote
+from vidcomp.stages.failure import SourceError
 
 from .conftest import Cli, tree_bytes
 from .test_remote import server as server  # a fixture
@@ -277,6 +278,34 @@ def test_what_has_not_changed_on_its_server_is_not_fetched(
     assert {**again, "seconds": None} == {**before, "seconds": None, "cached": True}
     (tmp_path / "in" / "a.mp4").write_bytes(b"no video")
     assert cli(*words).code == 2
+
+
+def test_a_server_that_is_down_has_changed_no_video(
+    cli: Cli,
+    server: str,
+    tmp_path: Path,
+    here: Path,
+    good: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    shutil.copy(good, tmp_path / "in" / "a.mp4")
+    Path("list.txt").write_text(f"{server}/in/a.mp4\n{server}/in/new.mp4\n")
+    assert cli("encode", "list.txt", *EVS).code == 2
+    shutil.copy(good, tmp_path / "in" / "new.mp4")
+    before = (here / "vidcomp-out" / "manifest.jsonl").read_bytes()
+
+    def down(self: Remote) -> None:
+        raise SourceError("unreadable", "the server answers with 503", "run the same command again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Remote, "info", down)
+        said = cli("encode", "list.txt", *EVS, "--json")
+        assert (said.code, said.json["cached"], said.json["counts"]) == (2, 1, {"ok": 1, "failed:unreadable": 1})
+        assert "in/a.mp4: taken for unchanged, its record stands (the server answers with 503" in caplog.text
+    assert (here / "vidcomp-out" / "manifest.jsonl").read_bytes().startswith(before)
+    again = cli("encode", "list.txt", *EVS, "--json")
+    assert (again.code, again.json["cached"], again.json["counts"]) == (0, 2, {"ok": 2})  # of one content
 
 
 def test_a_url_with_a_secret_has_to_be_given_again(cli: Cli, server: str, out: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import struct
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -102,15 +103,21 @@ def test_what_is_under_way_counts_for_the_time_that_is_left() -> None:
     assert (going.to_json()["under_way"], going.to_json()["eta_s"]) == ([], None)
     going.started_s -= 60
     long, short = Item("long.mp4", size=300), Item("short.mp4", size=100)
-    going.hear(long, 5, 10)
-    going.hear(long, 3, 10)  # a later stage is not as far
-    going.hear(short, 0, 0)
+    going.hear(long, "embed", 0.4)  # an earlier run has left it there
+    going.hear(short, "decode", 1.0)  # is nothing yet
+    assert (going.to_json()["under_way"], going.to_json()["eta_s"]) == ([0.4], None)
+    going.hear(long, "embed", 0.5)
+    going.hear(long, "reduce", 0.45)
+    going.hear(short, "embed", 0.0)
     told = going.to_json()
-    assert told["under_way"] == [0.0, 0.5]
-    assert told["eta_s"] == pytest.approx(60 * 250 / 150, rel=0.01)
+    assert (told["under_way"], told["result_s"]) == ([0.0, 0.5], None)
+    assert told["eta_s"] == pytest.approx(60 * 250 / 30, rel=0.01)
     assert line_of(told).startswith("0 of 2 (0 failed), 2 under way at 0% to 50%: ")
+    going.lose(short)
+    assert going.to_json()["under_way"] == [0.5]
     going.count(Result({"status": "ok", "cached": False, "record": "a"}), long)
-    assert going.to_json()["under_way"] == [0.0]
+    assert going.to_json()["under_way"] == []
+    assert going.to_json()["result_s"] == pytest.approx(time.time(), abs=60)
 
 
 def test_what_is_not_known_yet_is_left_out() -> None:

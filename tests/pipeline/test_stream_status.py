@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from vidcomp.pipeline.cli import status as command
+from vidcomp.pipeline.report.stream import StreamTally
 from vidcomp.pipeline.stream_folder import INDEX, StreamFolder
 
 from .conftest import Cli
@@ -81,6 +84,33 @@ def test_a_hostile_folder_is_told_all_the_same(cli: Cli, feed: Path) -> None:
     told = cli("status", feed, "--json").json["stream"]
     assert (told["chunks"], told["lag_s"], told["state"]) == (1, None, "stopped")
     assert cli("status", feed).code == 0
+
+
+@pytest.mark.parametrize("change", [{"offset_s": 10**400}, {"offset_s": 1e308, "end_s": 1e308}, {"tokens": 10**400}])
+def test_a_line_that_cannot_be_reckoned_with_is_none(cli: Cli, feed: Path, change: dict[str, Any]) -> None:
+    chunk = next(line for line in lines(feed) if line["event"] == "chunk")
+    (feed / INDEX).write_text(json.dumps({**chunk, **change}) + "\n")
+    assert cli("status", feed, "--json").json["stream"]["chunks"] == 0
+    assert cli("status", feed).code == 0
+
+
+def test_a_second_look_reads_what_is_new(feed: Path) -> None:
+    whole, tally = (feed / INDEX).read_bytes(), StreamTally(feed)
+    kept = whole.splitlines(keepends=True)
+    (feed / INDEX).write_bytes(b"".join(kept[:2]) + kept[2][:9])  # the third is on its way
+    assert tally.look()["chunks"] == 1
+    (feed / INDEX).write_bytes(whole)
+    assert tally.look() == StreamTally(feed).look()
+    (feed / INDEX).write_bytes(kept[0])  # another stream's
+    assert tally.look()["chunks"] == 0
+
+
+def test_whoever_looks_does_not_keep_a_stream_from_starting(feed: Path) -> None:
+    lock = os.open(feed / ".stream.lock", os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    threading.Timer(0.1, os.close, (lock,)).start()
+    with StreamFolder(feed).held():
+        assert StreamFolder(feed).is_held()
 
 
 def test_verify_speaks_of_no_manifest_there(cli: Cli, feed: Path) -> None:
