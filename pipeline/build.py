@@ -98,6 +98,14 @@ def fit_to_model(method: Method, model: VideoModel) -> Method:
     return replace(method, merger=sized(method.merger, model)) if "pixels" in method.needs else method
 
 
+def fit_sinks(sink_times: float | None, method: Method, model: VideoModel) -> float | None:
+    """`model.sink_times`; ConfigError where no attention of the model's decides anything."""
+    if sink_times is not None and "attention" not in method.needs & model.provides:
+        who = f"method {method.name!r}" if "attention" not in method.needs else f"model {model.family!r}"
+        raise ConfigError(f"model.sink_times: {who} knows no received attention: take another, or leave it out")
+    return sink_times
+
+
 def sized(merger: Merger, model: VideoModel) -> Merger:
     """A merger that looks at pixels, cut as the model cuts them and normalised as the model normalises them."""
     geometry = {"patch": model.token_pixels, "tubelet": model.temporal_patch, **pixel_stats(model)}

@@ -30,13 +30,15 @@ def fit_64_bits(key: str, value: Any) -> None:
 
 class ModelBlock(Strict):
     """Which encoder: a hub id, a checkpoint's folder, or `dct`; `settings` override its video processor's; `sound`:
-    whether a model that listens does."""
+    whether a model that listens does; `sink_times`: tokens that receive more than so many times their frame's median
+    attention count as receiving none (`models/scores.sinks`), None: they stay as they are."""
 
     id: str = "dct"
     revision: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     sound: bool = True
+    sink_times: float | None = Field(default=None, ge=1)
 
 
 class SampleBlock(Strict):
@@ -178,6 +180,8 @@ class Recipe(Strict):
         blocks = self.model_dump(include={"method", "chunk_frames", "segmenter", "merger", "stand_ins"})
         if not self.model.sound:
             blocks["sound"] = False
+        if self.model.sink_times is not None:
+            blocks["sink_times"] = self.model.sink_times
         if self.gate is not None:
             blocks["gate"] = self.gate.model_dump()
         if self.audio_guide.mode != "off":

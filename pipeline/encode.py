@@ -27,6 +27,7 @@ from .build import (
     describe,
     device,
     fit_gate,
+    fit_sinks,
     fit_to_model,
     torch_threads,
 )
@@ -47,7 +48,7 @@ class VideoEncoder:
         self.model: VideoModel = build_encoder(recipe)
         gate = build_gate(recipe)
         fitted = fit_to_model(method, self.model), gate and fit_gate(gate, self.model)
-        self.embedder = Embedder(self.model, *fitted, guide)
+        self.embedder = Embedder(self.model, *fitted, guide, fit_sinks(recipe.model.sink_times, fitted[0], self.model))
         self.model.setup(device(recipe.compute.device))
         self.reader = reader or local_reader(recipe, self.model)
 

@@ -22,7 +22,7 @@ class OneAtATime(Embedder):
     @classmethod
     def of(cls, embedder: Embedder) -> Self:
         """The same, for several threads."""
-        return cls(embedder.model, embedder.method, embedder.gate, embedder.guide)
+        return cls(embedder.model, embedder.method, embedder.gate, embedder.guide, embedder.sink_times)
 
     def embed(self, frames: Frames, size: tuple[int, int], at: Progress) -> Embedded:
         with self._lock:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..models.base import VideoModel
+from ..models.scores import masked
 from ..models.types import Frames, ShapeError, TokenGrid
 from .audio import Listening, reduce_audio
 from .failure import SourceError
@@ -40,25 +41,27 @@ class Embedded:
 
 @dataclass(frozen=True, eq=False)
 class Embedder:
-    """A model that is set up, a method that fits it, and perhaps a gate, and sound that guides."""
+    """A model that is set up, a method that fits it, and perhaps a gate, sound that guides, and a bound beyond which
+    received attention counts for nothing (`models/scores.masked`)."""
 
     model: VideoModel
     method: Method
     gate: Gate | None = None
     guide: Guide | None = None
+    sink_times: float | None = None
 
     def embed(self, frames: Frames, size: tuple[int, int], at: Progress) -> Embedded:
         """The chunk's tokens, with the scores and pixels that the method asks for; `size` (h, w) is the model's."""
         wants = self.method.needs & self.model.provides & SCORES
         if self.gate is None:
             grid = self.model.encode(frames.data, frames.pts_s, size, wants=wants)
-            return Embedded(frames, self._with_pixels(grid, frames))
+            return Embedded(frames, self._seen(grid, frames))
         first_pts_s = frames.pts_s[:: self.model.temporal_patch]
         side = self.model.token_pixels
         assert side is not None  # pipeline.build refuses a gate for a model without
         gate, carry = self.gate.decide(frames, first_pts_s, (size[0] // side, size[1] // side), at.gate_carry)
         grid = self.model.encode(frames.data, frames.pts_s, size, wants=wants, keep=kept_mask(gate))
-        return Embedded(frames, self._with_pixels(grid, frames), gate, carry)
+        return Embedded(frames, self._seen(grid, frames), gate, carry)
 
     def hear(self, chunk: Embedded, listening: Listening, number: int) -> Embedded:
         """The chunk with the sound of its time."""
@@ -105,7 +108,10 @@ class Embedder:
             return self.method.decide(chunk.grid, carry, tokens)
         return decide_guided(self.method, chunk.grid, carry, tokens, chunk.guidance)
 
-    def _with_pixels(self, grid: TokenGrid, frames: Frames) -> TokenGrid:
+    def _seen(self, grid: TokenGrid, frames: Frames) -> TokenGrid:
+        """The tokens as the method is to see them."""
+        if self.sink_times is not None and grid.attention is not None:
+            grid = replace(grid, attention=masked(grid.attention, valid=grid.valid, sink_times=self.sink_times))
         if "pixels" not in self.method.needs:
             return grid
         return replace(grid, pixels=frames.data.to(grid.data.device))

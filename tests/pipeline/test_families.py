@@ -4,7 +4,7 @@ against the real transformers class on the frames that were sampled."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +23,7 @@ from vidcomp.models import load as models
 from vidcomp.models.families import BUILT_IN, families, family_module
 from vidcomp.models.types import Frames
 from vidcomp.pipeline.build import build_method
+from vidcomp.pipeline.errors import ConfigError
 from vidcomp.pipeline.presets import build_recipe
 from vidcomp.stages.decode import Decoder
 from vidcomp.stages.embed import SCORES, Embedder
@@ -182,6 +183,33 @@ def test_scores_are_the_models_own(case: Case, frames: Frames, method: str) -> N
     rows, other = torch.cat([record.positions, record.tokens], dim=1), by_hand(frozenset())
     torch.testing.assert_close(rows, by_hand(SCORES), atol=1e-4, rtol=1e-4)
     assert rows.shape != other.shape or (rows - other).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "siglip"])
+def test_sinks_are_masked_on_request(case: Case, frames: Frames) -> None:
+    """The method is shown what stands within the bound, and no other token."""
+    config = {"merger": {"name": "holitom", "retain": 0.3}}
+    bound = "model.sink_times=1.05"
+    record = case.encode(method="holitom", settings=[*CHUNKS, config, bound])
+    assert record.meta["recipe"]["sink_times"] == 1.05
+    size = case.encoder.frame_size(13, 64, 112)
+    decide = build_method(build_recipe(method="holitom", settings=[config])).decide
+    seen, rows = [], []
+    for first in range(0, 13, 4):
+        part = frames[first : first + 4]
+        grid = case.encoder.encode(part.data, part.pts_s, size, wants=SCORES)
+        assert grid.attention is not None
+        median = grid.attention.flatten(1).median(1).values[:, None, None]
+        far = grid.attention > 1.05 * median
+        seen.append(far)
+        rows.append(decide(replace(grid, attention=grid.attention.masked_fill(far, 0)))[0].compress(grid).tokens)
+    torch.testing.assert_close(record.tokens, torch.cat(rows), atol=1e-4, rtol=1e-4)
+    assert torch.cat(seen).any()
+    plain = case.encode(method="holitom", settings=[*CHUNKS, config])
+    assert "sink_times" not in plain.meta["recipe"]
+    assert plain.meta["key"] != record.meta["key"]
+    with pytest.raises(ConfigError, match="method 'evs' knows no received attention"):
+        case.encode(method="evs", settings=[bound])
 
 
 @pytest.mark.parametrize("family", TILED)
