@@ -19,7 +19,8 @@ from .underway import UnderWay
 from .worker import Fatal, Work
 
 TICK_S = 0.5  # between two messages of one task, two looks at what is under way
-TOLD_S = 5.0  # for what is said last to arrive
+ASK_S = 2.0  # between two questions whether anybody hears
+TOLD_S = 5.0  # for what is said last to arrive, and for an answer
 SLACK = 1e-6  # thirds of a GPU are three
 
 Prepare = Callable[[Mapping[str, Any], Stream], Work]
@@ -86,6 +87,10 @@ class Ears:
         """A task's worker says something: how far it is, or `late_s`, the bound that it is over."""
         self._said.append((number, message))
 
+    def is_there(self) -> bool:
+        """Whoever gets an answer is heard."""
+        return True
+
     def take(self) -> list[tuple[int, Message]]:
         """All since the last time."""
         said, self._said = self._said, []
@@ -94,7 +99,8 @@ class Ears:
 
 class Actor:
     """A batch of tasks, as JSON, to a batch of replies; for several threads. With a task that takes too long the
-    process ends: it may hang in C."""
+    process ends: it may hang in C. So it does when nobody hears of it any more: its run has ended, and a cluster may
+    wait for what an actor is at before it ends it."""
 
     def __init__(self, orders: Orders, stream: Stream, ears: Any) -> None:
         self._fatal, self._ears = orders.fatal, ears
@@ -135,12 +141,27 @@ class Actor:
         return self._fatal(error) or ("internal", line_of(error))
 
     def _watch(self) -> None:
+        asked_s = time.monotonic()
         while not (late := self._under.overdue()):
             time.sleep(TICK_S)
+            if time.monotonic() - asked_s > ASK_S:
+                if not self._is_heard():
+                    break
+                asked_s = time.monotonic()
         for number, bound_s in late.items():
             with contextlib.suppress(Exception):  # the driver, or the way to it, may have gone
                 self._ears.hear.remote(number, {"late_s": bound_s}).future().result(TOLD_S)
         os.kill(os.getpid(), signal.SIGKILL)
+
+    def _is_heard(self) -> bool:
+        """Whether the run goes on, as far as can be known: who takes long to answer is there."""
+        try:
+            self._ears.is_there.remote().future().result(TOLD_S)
+        except TimeoutError:
+            return True
+        except Exception:  # of the engine, whichever it is
+            return False
+        return True
 
 
 def line_of(error: BaseException) -> str:

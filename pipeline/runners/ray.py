@@ -18,7 +18,7 @@ from typing import Any
 
 import ray
 import ray.data
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import ActorDiedError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from .actor import Actor, Crew, Ears, Node, Orders, line_of
@@ -124,10 +124,14 @@ class RayRunner:
         )
 
     def _heard(self, left: Mapping[int, Message], late: dict[int, float]) -> Iterator[Heard]:
-        """What has been said of tasks since the last time."""
+        """What has been said of tasks since the last time; AgainError where nobody can be told any more."""
         said: list[tuple[int, Message]] = []
-        with contextlib.suppress(RayError):
+        try:
             said = ray.get(self._ears.take.remote(), timeout=LOOK_S)
+        except ActorDiedError:  # then its workers take the run for ended
+            raise AgainError("what hears of its workers has died") from None
+        except RayError:
+            pass
         for number, message in said:
             if "late_s" in message:
                 late[number] = message["late_s"]

@@ -129,13 +129,16 @@ class Nodes:
         self.cluster.wait_for_nodes()
 
     def of(self, node: Any) -> list[int]:
-        """A node's processes, its raylet first."""
-        raylet = node.all_processes["raylet"][0].process.pid
-        return [raylet, *process_tree().below(raylet)]
+        """A node's processes, its raylet first; none of a dead one."""
+        for raylet in node.all_processes.get("raylet", ()):
+            return [raylet.process.pid, *process_tree().below(raylet.process.pid)]
+        return []
 
     def ours(self, *titles: str) -> list[int]:
-        """Processes of the cluster that have one of these titles; without any: all that our runs start on it."""
-        return titled(process_tree().below(os.getpid()), *(titles or OURS))
+        """Processes of the cluster that have one of these titles; without any: all that our runs start on it. What
+        this process has started itself, a decoder of its own perhaps, is not the cluster's."""
+        pids = [pid for node in (self.cluster.head_node, *self.workers) for pid in self.of(node)]
+        return titled(pids, *(titles or OURS))
 
 
 @contextmanager

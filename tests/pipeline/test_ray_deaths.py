@@ -53,6 +53,7 @@ Victims = Callable[[Nodes], list[int]]
 DEATHS: dict[str, Victims] = {
     "a decode child": lambda cluster: cluster.ours(DECODER),
     "a reading task": lambda cluster: cluster.ours(READER),
+    "what hears of them": lambda cluster: cluster.ours("ray::Ears"),
     "an encoding actor": lambda cluster: cluster.ours(ACTOR)[:1],
     "a node that encodes": lambda cluster: node_with(cluster, ACTOR),
     "a node that reads": lambda cluster: node_with(cluster, READER),
