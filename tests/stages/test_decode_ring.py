@@ -39,14 +39,16 @@ def test_one_mapping_serves_every_ordinary_video(tmp_path: Path) -> None:
 
 def test_no_picture_is_another_videos(tmp_path: Path) -> None:
     """Sizes in turn, each over what the one before has left in memory."""
-    sizes = [(320, 240), (64, 48), (5120, 2880), (64, 48)]  # of the third one picture is all that a slot holds
-    clips = [make_clip(tmp_path / f"{n}.mp4", count=1, size=size, seed=n) for n, size in enumerate(sizes)]
+    sizes = [(320, 240), (5120, 2880), (64, 48), (320, 240)]  # of the second one picture is all that a slot holds
+    quick = {"preset": "ultrafast"}
+    clips = [
+        make_clip(tmp_path / f"{n}.mp4", count=1, size=size, seed=n, options=quick) for n, size in enumerate(sizes)
+    ]
     with Decoder() as decoder:
-        together = [pictures(decoder, clip) for clip in (*clips, *clips)]
-    for clip, *found in zip(clips, together[:4], together[4:], strict=True):
+        together = [pictures(decoder, clip) for clip in clips]
+    for clip, found in zip(clips, together, strict=True):
         with Decoder() as decoder:
-            alone = pictures(decoder, clip)
-        assert all(np.array_equal(alone, each) for each in found)
+            assert np.array_equal(pictures(decoder, clip), found)
 
 
 @pytest.mark.parametrize(
