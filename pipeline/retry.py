@@ -17,7 +17,7 @@ from .job import Job
 from .manifest import NAME, Row, placed_rows
 from .manifests import is_list
 from .recipes import kept_recipes
-from .remote import as_now
+from .remote import asked
 from .urls import is_url
 
 
@@ -63,14 +63,21 @@ def check_place(out: Path) -> None:
         raise ConfigError(f"{lost}: {why}: run it where encode was run")
 
 
+def items_of(rows: Sequence[Row]) -> list[Item]:
+    """The inputs that rows speak of, as they are now; a URL's state is what the next encode knows it by."""
+    items = [item_of(row) for row in rows]
+    now = asked(item for item in items if item.url is not None)
+    return [item if item.url is None else next(now) for item in items]
+
+
 def item_of(row: Row) -> Item:
-    """The input that a row speaks of, as it is now: its error where it is gone.
+    """The input that a row speaks of, as it is now: its error where it is gone. Of a URL nobody is asked yet.
 
     What cannot be tried by itself, a row of a list or a folder that could not be listed, keeps the error it had.
     """
     path, url = str(row["path"]), row.get("url")
     if url is not None:
-        item = as_now(Item(path, url=str(url)))  # its state is what the next encode knows it by
+        item = Item(path, url=str(url))
     elif is_row_of_list(path) or os.path.isdir(path):
         item = Item(path, error=SourceError(cast(Reason, reason_of(row)), str(row.get("message"))))
     else:

@@ -87,7 +87,7 @@ def again(out: Path, rows: Sequence[Row], how: How, *, quiet: bool) -> int:
     Raises:
         ConfigError: none of them can be tried.
     """
-    from ..retry import check_place, is_whole, item_of, jobs
+    from ..retry import check_place, is_whole, items_of, jobs
 
     check_place(out)
     told = Told(alone=False, strict=False, quiet=quiet)
@@ -99,7 +99,7 @@ def again(out: Path, rows: Sequence[Row], how: How, *, quiet: bool) -> int:
     for why in left:
         complain(why)
     for job, failed in known:
-        for result in results(job, [item_of(row) for row in failed], how, quiet, None):
+        for result in results(job, items_of(failed), how, quiet, None):
             told.hear(result)
     totals = told.totals(known[0][0])
     (print_json if quiet else print_totals)(totals)

@@ -18,7 +18,7 @@ from .parts import Stream
 from .underway import UnderWay
 from .worker import Fatal, Work
 
-TICK_S = 0.5  # between two messages of one task, two looks at what is under way
+TICK_S = 0.5  # between two messages of one task's stage, two looks at what is under way
 ASK_S = 2.0  # between two questions whether anybody hears
 TOLD_S = 5.0  # for what is said last to arrive, and for an answer
 SLACK = 1e-6  # thirds of a GPU are three
@@ -119,13 +119,12 @@ class Actor:
         """Its reply, `number` with it; or `fatal` and `message`."""
         if self._error is not None:
             return {"fatal": self._error[0], "message": self._error[1]}
-        number, said_s = task["number"], 0.0
+        number, said_s = task["number"], dict[Any, float]()  # by stage: one must not drown another
 
         def say(message: Message) -> None:
-            nonlocal said_s
             self._under.hear(number)
-            if time.monotonic() - said_s > TICK_S:
-                said_s = time.monotonic()
+            if time.monotonic() - said_s.get(stage := message.get("stage"), 0.0) > TICK_S:
+                said_s[stage] = time.monotonic()
                 self._ears.hear.remote(number, dict(message))
 
         self._under.begin(number)
