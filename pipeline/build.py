@@ -169,7 +169,7 @@ def describe(embedder: Embedder) -> dict[str, Any]:
         "name": method.name,
         "segmenter": part(method.segmenter),
         "merger": part(method.merger),
-        "stand_ins": dict(method.stand_ins),
+        "stand_ins": {need: name for need, name in method.stand_ins.items() if need not in embedder.model.provides},
         "causal": method.causal and embedder.guide is None,  # windows are counted from a chunk's start
         **({} if gate is None else {"gate": {**part(gate.merger), "skips": embedder.model.skips}}),
     }

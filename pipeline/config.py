@@ -38,7 +38,7 @@ class ModelBlock(Strict):
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     sound: bool = True
-    sink_times: float | None = Field(default=None, ge=1)
+    sink_times: float | None = Field(default=None, ge=1, strict=True)
 
 
 class SampleBlock(Strict):

@@ -23,6 +23,7 @@ from .result import Result
 
 NAME = "run.json"
 EVERY_S = 1.0
+SLACK_S = 10.0  # the clock may have been set since
 STAGES = ("decode", "embed", "reduce", "store")
 THROUGH = "embed"  # the stage by which a video is so far through: the longest, and no later one tells of frames alike
 
@@ -157,17 +158,29 @@ def read_stats(out: Path) -> Mapping[str, Any] | None:
         return None
     if any(found[name] is not None and not fitting(float, found[name]) for name in ("eta_s", "result_s")):
         return None
-    if found["state"] == "running" and not alive(found["pid"]):
+    if found["state"] == "running" and not alive(found["pid"], found["started_s"]):
         found["state"] = "stopped"
     return found
 
 
-def alive(pid: int) -> bool:
-    """Whether a process of this number runs on this machine."""
+def alive(pid: int, since_s: float = float("inf")) -> bool:
+    """Whether a process of this number runs on this machine that may have been there at `since_s` (unix time): numbers
+    are given again, and a container's first is always 1."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
-        return True
-    return True
+        pass
+    began_s = start_of(pid)
+    return began_s is None or began_s <= since_s + SLACK_S
+
+
+def start_of(pid: int) -> float | None:
+    """When a process began, in unix time; None where /proc does not tell."""
+    try:
+        ticks = int(Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[19])
+        booted = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime "))
+        return int(booted.split()[1]) + ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, StopIteration):
+        return None

@@ -35,14 +35,21 @@ def refusal(url: str) -> SourceError | None:
         return SourceError("unreadable", "one file system inside another is not read", "give the inner file itself")
     if has_login(name, url.partition("://")[2]):
         fix = "leave them out, and set them in the environment or its tools' own configuration"
+        if name not in STORES:
+            fix = "write a / in them as %2F"
         return SourceError("unreadable", "credentials in such an address are not read", fix)
     return None
 
 
 def has_login(protocol: str, rest: str) -> bool:
-    """Whether an object store's address, behind `://`, begins with a name and a secret: these may hold any letter."""
-    bucket = rest.partition("/")[0]
-    return protocol in STORES and ("@" in bucket or (":" in bucket and "@" in rest and not bucket.startswith("arn:")))
+    """Whether an address, behind `://`, begins with a name and a secret that nobody would read: any of an object
+    store's, and one that holds a `/`, so that what stands before it is neither a host nor a host and its port."""
+    place = rest.partition("/")[0]
+    if protocol in STORES and "@" in place:
+        return True
+    port = place.rpartition(":")[2]
+    plain = ":" not in place or port.isdigit() or place.endswith("]") or place.startswith("arn:")
+    return "@" in rest and "@" not in place and not plain
 
 
 def shown(url: str) -> str:
@@ -52,15 +59,13 @@ def shown(url: str) -> str:
     the same URL has the same name in every run.
     """
     scheme, _, rest = url.partition("://")
-    plain, question, _ = _without_query(scheme, rest)
-    if has_login(scheme.lower(), rest):
-        plain = plain.rpartition("@")[2]
-        question = "?"
+    hidden = has_login(scheme.lower(), rest)
+    plain, question, _ = _without_query(scheme, rest.rpartition("@")[2] if hidden else rest)
     authority, slash, path = plain.partition("/")
     user, at, host = authority.rpartition("@")
     if at and (":" in user or scheme.lower() in HTTP):  # elsewhere a lone name is a place, as in abfs://container@...
         authority = host
-    elif not question:
+    elif not question and not hidden:
         return url
     return f"{scheme}://{authority}{slash}{path}#{digest_of([url.encode(errors='surrogateescape')])[:12]}"
 

@@ -103,7 +103,7 @@ class Told:
         self.first: Result | None = None
         self.inputs = self.cached = self.bad = 0
         self.statuses: Counter[str] = Counter()
-        self.failures: list[dict[str, str]] = []
+        self.failures: list[dict[str, Any]] = []
 
     def hear(self, result: Result) -> None:
         """One more input."""
@@ -114,7 +114,8 @@ class Told:
         bad = result.failed or (self.strict and result.status == "partial")
         self.bad += bad
         if bad and len(self.failures) < SHOWN_FAILURES:
-            self.failures.append({"path": result.path, "status": result.status, "message": result.why})
+            row = {name: result.about[name] for name in ("id", "start_s", "end_s") if name in result.about}
+            self.failures.append({"path": result.path, **row, "status": result.status, "message": result.why})
         self.tell(result)
 
     def tell(self, result: Result) -> None:

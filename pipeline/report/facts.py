@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..fields import fitting
 from .summary import describe_source
 
 Row = tuple[str, str]
@@ -23,6 +24,7 @@ def facts(meta: Mapping[str, Any]) -> list[Row]:
         ("method", meta["method"]["name"]),
         *parts,
         *stand_ins,
+        *sinks(meta),
         *guided(meta),
         (
             "frames",
@@ -32,6 +34,13 @@ def facts(meta: Mapping[str, Any]) -> list[Row]:
         ("budget", f"asked {asked(meta)}; nominal {nominal(meta)}; kept {meta['budget']['kept']}"),
         ("key", meta["key"]),
     ]
+
+
+def sinks(meta: Mapping[str, Any]) -> list[Row]:
+    """From where on attention counted for nothing, if that was asked for."""
+    recipe = meta["recipe"]
+    times = recipe.get("sink_times") if isinstance(recipe, Mapping) else None
+    return [("sinks", f"beyond {times} x a frame's median attention")] if fitting(float, times) else []
 
 
 def asked(meta: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from ..fields import fitting
 from ..stream_folder import StreamFolder, parsed
 
-AGAIN = {"stopped": ": the same command goes on"}
+AGAIN = {"stopped": ": the same command adds to it, behind a gap"}
 MISHAPS = ("lost", "gap", "jumped", "resized")
 SUMMED = ("frames", "dropped", "tokens_in", "tokens", "audio")
 

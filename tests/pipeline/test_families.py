@@ -25,6 +25,7 @@ from vidcomp.models.types import Frames
 from vidcomp.pipeline.build import build_method
 from vidcomp.pipeline.errors import ConfigError
 from vidcomp.pipeline.presets import build_recipe
+from vidcomp.pipeline.report.facts import facts
 from vidcomp.stages.decode import Decoder
 from vidcomp.stages.embed import SCORES, Embedder
 
@@ -167,6 +168,8 @@ def test_scores_are_the_models_own(case: Case, frames: Frames, method: str) -> N
     named = {"attention": "norm", "frame_vectors": "token_mean"}
     config = {"stand_ins": named, "merger": {"name": method, "retain": 0.3}}
     record = case.encode(method=method, settings=[*CHUNKS, config])
+    given = case.encoder.provides
+    assert record.meta["method"]["stand_ins"] == {need: how for need, how in named.items() if need not in given}
     decide = build_method(build_recipe(method=method, settings=[config])).decide
     size, patch = case.encoder.frame_size(13, 64, 112), case.encoder.temporal_patch
 
@@ -192,6 +195,7 @@ def test_sinks_are_masked_on_request(case: Case, frames: Frames) -> None:
     bound = "model.sink_times=1.05"
     record = case.encode(method="holitom", settings=[*CHUNKS, config, bound])
     assert record.meta["recipe"]["sink_times"] == 1.05
+    assert ("sinks", "beyond 1.05 x a frame's median attention") in facts(record.meta)
     size = case.encoder.frame_size(13, 64, 112)
     decide = build_method(build_recipe(method="holitom", settings=[config])).decide
     seen, rows = [], []

@@ -173,6 +173,18 @@ def test_credentials_that_nobody_would_read_are_refused(out: Path, scheme: str) 
         assert SECRET not in str(said.value)
 
 
+@pytest.mark.parametrize("scheme", ["https", "az", "rtsp", "simplecache::s3", "ftp"])
+@pytest.mark.parametrize("behind", ["@h/x.mp4", "/w#d?x@h/x.mp4"])
+def test_a_secret_with_a_slash_is_told_nowhere(out: Path, scheme: str, behind: str) -> None:
+    """Such an address has no host: what stands before its first slash is a name and a piece of the secret."""
+    url = f"{scheme}://user:a{SECRET}/{SECRET}{behind}"
+    assert SECRET not in str(failure(url, out))
+    assert SECRET not in urls.shown(url)
+    with pytest.raises(SourceListError) as told:
+        items([url])
+    assert SECRET not in str(told.value)
+
+
 def test_what_a_package_logs_is_not_told(memory: MemoryFileSystem, capfd: pytest.CaptureFixture[str]) -> None:
     """Python prints what no handler takes."""
     code = (

@@ -66,7 +66,7 @@ def test_it_is_watched_until_it_ends(
 def test_one_that_was_killed_has_stopped(cli: Cli, feed: Path) -> None:
     (feed / INDEX).write_text("".join((feed / INDEX).read_text().splitlines(keepends=True)[:-1]))
     assert cli("status", feed, "--json").json["stream"]["state"] == "stopped"
-    assert "the same command goes on" in cli("status", feed).out
+    assert "the same command adds to it" in cli("status", feed).out
 
 
 def test_one_without_a_chunk(cli: Cli, here: Path) -> None:
