@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from ..stages.safefile import write_atomically, writing
 from ..stages.store import SUFFIX, lock_file
+from .locks import is_held
 from .manifest import Row, key_of, placed_rows
 from .stats import read_stats
 from .stream_folder import LOCK as STREAM_LOCK
@@ -88,18 +88,3 @@ def at_work(out: Path) -> str | None:
     if is_held(out / STREAM_LOCK):
         return "a stream"
     return "an encode" if any(is_held(path) for path in (out / ".parts").glob("*.lock")) else None
-
-
-def is_held(lock: Path) -> bool:
-    """Whether a living process holds the lock."""
-    try:
-        fd = os.open(lock, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False

@@ -23,7 +23,6 @@ from .result import Result
 
 NAME = "run.json"
 EVERY_S = 1.0
-SLACK_S = 10.0  # the clock may have been set since
 STAGES = ("decode", "embed", "reduce", "store")
 THROUGH = "embed"  # the stage by which a video is so far through: the longest, and no later one tells of frames alike
 
@@ -92,6 +91,7 @@ class Stats:
         size_left = self.size_left - sum(item.size * each.now for item, each in under_way.items())
         return {
             "pid": os.getpid(),
+            "pid_ticks": ticks_of(os.getpid()),
             "state": "ended" if self.done == self.inputs else "interrupted" if self.interrupted else "running",
             "engine": self.engine,
             "workers": self.workers,
@@ -114,7 +114,11 @@ class Stats:
         }
 
 
-NEW: Mapping[str, Any] = {"under_way": [], "result_s": None}  # what files of earlier versions do not have
+NEW: Mapping[str, Any] = {
+    "under_way": [],
+    "result_s": None,
+    "pid_ticks": None,
+}  # what files of earlier versions do not have
 FIELDS: Mapping[str, type] = {
     **dict.fromkeys(("state", "engine"), str),
     **dict.fromkeys(("pid", "workers", "inputs", "done", "cached", "failed", "tokens_in", "tokens_out"), int),
@@ -156,31 +160,28 @@ def read_stats(out: Path) -> Mapping[str, Any] | None:
         return None
     if not all(fitting(float, share) for share in found["under_way"]):
         return None
-    if any(found[name] is not None and not fitting(float, found[name]) for name in ("eta_s", "result_s")):
+    if any(found[name] is not None and not fitting(float, found[name]) for name in ("eta_s", "result_s", "pid_ticks")):
         return None
-    if found["state"] == "running" and not alive(found["pid"], found["started_s"]):
+    if found["state"] == "running" and not alive(found["pid"], found["pid_ticks"]):
         found["state"] = "stopped"
     return found
 
 
-def alive(pid: int, since_s: float = float("inf")) -> bool:
-    """Whether a process of this number runs on this machine that may have been there at `since_s` (unix time): numbers
-    are given again, and a container's first is always 1."""
+def alive(pid: int, ticks: int | None = None) -> bool:
+    """Whether a process of this number runs on this machine; if `ticks` are known, the one that began then: numbers are
+    given again, and a container's first is always 1."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         pass
-    began_s = start_of(pid)
-    return began_s is None or began_s <= since_s + SLACK_S
+    return ticks is None or ticks_of(pid) in (None, ticks)
 
 
-def start_of(pid: int) -> float | None:
-    """When a process began, in unix time; None where /proc does not tell."""
+def ticks_of(pid: int) -> int | None:
+    """When a process began, in the kernel's ticks since its start; None where /proc does not tell."""
     try:
-        ticks = int(Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[19])
-        booted = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime "))
-        return int(booted.split()[1]) + ticks / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError, StopIteration):
+        return int(Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
         return None

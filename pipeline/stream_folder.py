@@ -7,11 +7,9 @@ record that a crash left without its line gets it when the stream goes on.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,10 +22,10 @@ from ..stages.store import SUFFIX
 from .errors import ConfigError
 from .fields import fits
 from .known import names_in
+from .locks import is_held, locked
 
 INDEX = "index.jsonl"
 LOCK = ".stream.lock"
-LOOKS = 25  # for the lock, half a second
 KEY = re.compile("[0-9a-f]{32}")
 PLACE: Mapping[str, type] = {"number": int, "offset_s": float, "end_s": float, "gap": bool, "dropped": int}
 LINE: Mapping[str, type] = {
@@ -96,14 +94,8 @@ class StreamFolder:
 
     def is_held(self) -> bool:
         """Whether a stream is being written there now."""
-        with suppress(OSError):
-            lock = os.open(self.path / LOCK, os.O_RDONLY | os.O_NONBLOCK)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-            finally:
-                os.close(lock)
+        with suppress(OSError):  # a file system without locks tells of none
+            return is_held(self.path / LOCK)
         return False
 
     @contextmanager
@@ -118,16 +110,6 @@ class StreamFolder:
             yield
         finally:
             os.close(lock)
-
-
-def locked(lock: int) -> bool:
-    """Whether the lock is ours: whoever only looks at it (`is_held`) has it for a moment."""
-    for _ in range(LOOKS):
-        with suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def parsed(line: bytes) -> dict[str, Any] | None:

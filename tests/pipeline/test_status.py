@@ -28,6 +28,7 @@ from vidcomp.pipeline.job import Job
 from vidcomp.pipeline.presets import build_recipe
 from vidcomp.pipeline.report.status import Tally
 from vidcomp.pipeline.run import How, Run
+from vidcomp.pipeline.stats import ticks_of
 
 from .conftest import Cli
 
@@ -70,7 +71,8 @@ def going(out: Path, sleeper: subprocess.Popen[bytes]) -> Going:
     told = json.loads((out / "run.json").read_text())
 
     def write(state: str = "running", **more: Any) -> None:
-        text = json.dumps({**told, "state": state, "pid": sleeper.pid, "started_s": time.time() - 5, **more})
+        who = {"pid": sleeper.pid, "pid_ticks": ticks_of(sleeper.pid)}
+        text = json.dumps({**told, "state": state, **who, "started_s": time.time() - 90, **more})
         (out / "new").write_text(text)
         os.replace(out / "new", out / "run.json")
 
@@ -145,7 +147,7 @@ def test_a_run_that_goes_on(cli: Cli, out: Path, going: Going, sleeper: subproce
         result_s=time.time() - 30,
     )
     shown = cli("status", out).out
-    assert re.search(rf"running \(local, 2 workers, process {sleeper.pid}\) for 0:00:\d\d, last result 0:00:3\d", shown)
+    assert re.search(rf"running \(local, 2 workers, process {sleeper.pid}\) for 0:01:\d\d, last result 0:00:3\d", shown)
     assert "0.05 videos/s, 1.2 h of video an hour" in shown
     assert re.search(r"done +3 of 9", shown)
     assert re.search(r"left +1:02:05\n", shown)
@@ -173,7 +175,7 @@ def test_how_far_a_long_video_is(tmp_path: Path, workers: int, monkeypatch: pyte
 
 def test_a_number_that_was_given_again_is_no_run(cli: Cli, out: Path, going: Going) -> None:
     """As that of a container's first process is."""
-    going(started_s=time.time() - 3600)
+    going(pid_ticks=1)
     assert cli("status", out, "--json").json["run"]["state"] == "stopped"
     assert cli("status", out, "--watch").code == 0
 

@@ -325,7 +325,7 @@ def test_nothing_is_changed_under_a_run(cli: Cli, out: Path, sleeper: subprocess
     with open(out / "manifest.jsonl", "a") as file:
         file.write("torn")
     told = json.loads((out / "run.json").read_text())
-    (out / "run.json").write_text(json.dumps({**told, "state": "running", "pid": sleeper.pid}))
+    (out / "run.json").write_text(json.dumps({**told, "state": "running", "pid": sleeper.pid, "pid_ticks": None}))
     before = tree_bytes(out)
     said = cli("verify", out, "--json")
     assert (said.code, said.json["manifest"], said.json["damaged"][0]["moved"]) == (2, None, None)
